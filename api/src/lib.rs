@@ -1,0 +1,13 @@
+//! What control plane, node agent and command line all speak: Kubernetes' objects as plain JSON values, the tables that
+//! describe them, and pure functions over both.
+//!
+//! **Invariant:** no IO, no clocks, no randomness, no async. Time and ids are arguments.
+//!
+//! Reading order: `object` (access to the common fields), `status` (the one error type that reaches users), `field`
+//! (paths and validation errors), `kind` (the resource table), `schema` (the field table), `codec` (protobuf and strict
+//! JSON over it), `selector`, `quantity`, `patch`, `canonical` (the bytes at rest), `time`.
+
+pub mod field;
+pub mod kind;
+pub mod object;
+pub mod status;

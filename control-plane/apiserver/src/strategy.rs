@@ -1,0 +1,130 @@
+//! `Strategy`: what is special about one kind. Handlers know only this trait; a kind without a rule says so by omission.
+//!
+//! Objects are plain JSON in their one served version. The generic parts (metadata, uid, generation, managedFields,
+//! namespaces, finalizers) are the handlers' work and never a strategy's.
+
+use serde_json::Value;
+use skiff_api::field::FieldErrors;
+use skiff_api::kind::ResourceInfo;
+
+/// A column of `kubectl get`. Names, types, formats and priorities come from `api/data/columns.tsv`.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    pub name: &'static str,
+    /// `string`, `integer`, …
+    pub kind: &'static str,
+    /// `name` for the first column, else empty.
+    pub format: &'static str,
+    /// 0 = always shown, 1 = wide output only.
+    pub priority: i32,
+}
+
+/// What a strategy may know of a write besides the object.
+#[derive(Clone, Debug)]
+pub struct WriteContext {
+    /// RFC 3339, whole seconds, `Z`.
+    pub now: String,
+    /// A fresh v4 UUID for this write, should the strategy need one.
+    pub uuid: String,
+    /// `""` for the resource itself, else `status`, `scale`, …
+    pub subresource: &'static str,
+}
+
+/// Answer of `Strategy::delete_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteMode {
+    Immediate,
+    /// Set deletionTimestamp and wait this many seconds for whoever runs it (Pods).
+    Graceful { grace_period_seconds: i64 },
+}
+
+pub trait Strategy: Send + Sync + 'static {
+    /// The row of the resource table.
+    fn info(&self) -> &'static ResourceInfo;
+
+    /// Fills in defaults; idempotent. Runs on create, update and patch.
+    fn apply_defaults(&self, _object: &mut Value) {}
+    /// Drops what a client may not set on create (status, …).
+    fn prepare_for_create(&self, _object: &mut Value, _ctx: &WriteContext) {}
+    /// Protects what a client may not change (status on the main resource, …). Generation is bumped by the handler
+    /// when `tracks_generation` and the spec differs.
+    fn prepare_for_update(&self, _new: &mut Value, _old: &Value, _ctx: &WriteContext) {}
+    /// For a write to `/status`: by default everything but status (and metadata.managedFields) comes from `old`.
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _ctx: &WriteContext) {
+        let status = new.get("status").cloned();
+        let metadata = new.get("metadata").cloned();
+        *new = old.clone();
+        if let Some(metadata) = metadata {
+            new["metadata"] = metadata;
+        }
+        match status {
+            Some(status) => new["status"] = status,
+            None => {
+                skiff_api::object::as_map(new).remove("status");
+            }
+        }
+    }
+    /// Collects all errors of a new object; stops at none. Generic metadata validation is the handler's.
+    fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
+    /// Rules about change only (immutable fields); `validate` has run on `new` already.
+    fn validate_update(&self, _new: &Value, _old: &Value, _errors: &mut FieldErrors) {}
+    fn validate_status_update(&self, _new: &Value, _old: &Value, _errors: &mut FieldErrors) {}
+    /// Texts for `Warning:` headers.
+    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+    /// How object names are checked: `dns_subdomain` (most), `dns_label` (namespaces), `path_segment` (RBAC).
+    fn name_rule(&self) -> NameRule {
+        NameRule::DnsSubdomain
+    }
+
+    /// Whether `metadata.generation` is kept and grows when anything but metadata and status changes.
+    fn tracks_generation(&self) -> bool {
+        false
+    }
+    /// PUT on an absent object creates it.
+    fn allows_create_on_update(&self) -> bool {
+        false
+    }
+    /// PUT without a resourceVersion is allowed.
+    fn allows_unconditional_update(&self) -> bool {
+        true
+    }
+    /// `requested` is the client's gracePeriodSeconds, if it gave one.
+    fn delete_mode(&self, _object: &Value, _requested: Option<i64>) -> DeleteMode {
+        DeleteMode::Immediate
+    }
+
+    /// Cells of one table row, in the order of `columns`. `now`: seconds since the epoch.
+    fn columns(&self) -> &'static [Column] {
+        DEFAULT_COLUMNS
+    }
+    fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        let _ = now;
+        vec![
+            skiff_api::object::name(object).into(),
+            skiff_api::object::str_at(object, "/metadata/creationTimestamp").into(),
+        ]
+    }
+    /// Values of the selectable fields beyond metadata.name and metadata.namespace, absent ones as `""`.
+    fn selectable_fields(&self, _object: &Value) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+    /// The scale of the object, for kinds with a `scale` subresource: (spec replicas, status replicas, selector text).
+    fn scale(&self, _object: &Value) -> Option<(i64, i64, String)> {
+        None
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    DnsSubdomain,
+    DnsLabel,
+    PathSegment,
+}
+
+/// Columns of a kind that has no printer of its own.
+pub const DEFAULT_COLUMNS: &[Column] = &[
+    Column { name: "Name", kind: "string", format: "name", priority: 0 },
+    Column { name: "Created At", kind: "date", format: "", priority: 0 },
+];
