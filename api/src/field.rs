@@ -156,10 +156,9 @@ impl FieldErrors {
     pub fn forbidden(&mut self, path: &Path, detail: &str) {
         self.add(ErrorType::Forbidden, path, None, detail);
     }
-    /// `path: Unsupported value: "x": supported values: "a", "b"`; the list is sorted as Kubernetes sorts it.
+    /// `path: Unsupported value: "x": supported values: "a", "b"`, in the order given (Kubernetes sorts most lists, but
+    /// not all).
     pub fn not_supported(&mut self, path: &Path, value: impl Into<Value>, supported: &[&str]) {
-        let mut supported: Vec<&str> = supported.to_vec();
-        supported.sort_unstable();
         let list = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", ");
         self.add(ErrorType::NotSupported, path, Some(&value.into()), &format!("supported values: {list}"));
     }

@@ -9,5 +9,6 @@
 
 pub mod field;
 pub mod kind;
+pub mod names;
 pub mod object;
 pub mod status;
