@@ -38,9 +38,35 @@ pub enum DeleteMode {
     Graceful { grace_period_seconds: i64 },
 }
 
+/// What a write does to a node's ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerChange {
+    /// The pod (by uid) no longer uses the node: it ended or is gone.
+    Release { node: String, uid: String },
+    /// A pod came with its nodeName set (static pods, daemons that bind themselves): entered without a check.
+    Enter { node: String },
+}
+
 pub trait Strategy: Send + Sync + 'static {
     /// The row of the resource table.
     fn info(&self) -> &'static ResourceInfo;
+
+    /// What stands for the resource in storage keys, `/registry/<this>/<namespace>/<name>`. Kubernetes' own odd ones
+    /// (`minions` for nodes) are kept, so that its tools find what they look for.
+    fn storage_resource(&self) -> &'static str {
+        self.info().resource
+    }
+    /// Whether objects rest in another version's form than this resource serves; then `to_storage` and `from_storage`
+    /// translate. Two resources that share one storage (events) differ only in this.
+    fn converts(&self) -> bool {
+        false
+    }
+    fn to_storage(&self, object: Value) -> Value {
+        object
+    }
+    fn from_storage(&self, object: Value) -> Value {
+        object
+    }
 
     /// Fills in defaults; idempotent. Runs on create, update and patch.
     fn apply_defaults(&self, _object: &mut Value) {}
@@ -93,6 +119,18 @@ pub trait Strategy: Send + Sync + 'static {
     /// `requested` is the client's gracePeriodSeconds, if it gave one.
     fn delete_mode(&self, _object: &Value, _requested: Option<i64>) -> DeleteMode {
         DeleteMode::Immediate
+    }
+
+    /// The object has just been given its deletionTimestamp and will wait (namespaces go to phase Terminating).
+    fn begin_deletion(&self, _object: &mut Value) {}
+    /// Whether anything but a grace period keeps a deleted object: finalizers in metadata, or, for namespaces, in spec.
+    fn has_finalizers(&self, object: &Value) -> bool {
+        !skiff_api::object::finalizers(object).is_empty()
+    }
+    /// What a write means for the ledger of the node that the object runs on (pods). `old` is absent on create, `new`
+    /// on final deletion. The ledger changes in the same transaction as the object.
+    fn ledger_effect(&self, _old: Option<&Value>, _new: Option<&Value>) -> Option<LedgerChange> {
+        None
     }
 
     /// Cells of one table row, in the order of `columns`. `now`: seconds since the epoch.
