@@ -9,6 +9,9 @@ pub enum StoreError {
     /// The revision asked for lies in the future.
     #[error("the required revision {wanted} is newer than the store's {current}")]
     FutureRevision { wanted: u64, current: u64 },
+    /// A transaction is over the size that every store accepts (`MAX_TXN_BYTES`). Nothing happened.
+    #[error("the write of {size} bytes is over the store's limit of {limit} bytes")]
+    TooLarge { size: usize, limit: usize },
     /// The write may or may not have happened.
     #[error("the outcome of the write is unknown: {why}")]
     Unknown { why: String },

@@ -20,9 +20,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+pub mod embedded;
 pub mod error;
+pub mod etcd;
+pub mod watch_cache;
 
+pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use error::StoreError;
+pub use etcd::{EtcdOptions, EtcdStore, EtcdTls};
+pub use watch_cache::{Attributes, Cache, CacheError, CacheEvent, CacheOptions, CachedObject, EventKind, Expired};
+pub use watch_cache::{Snapshot, WatchBatch, Watcher};
+
+/// The largest transaction, counted as the sum of its keys and values. etcd's own default limit (1.5 MiB) minus room for
+/// its message framing, so that both stores refuse the same writes.
+pub const MAX_TXN_BYTES: usize = 1536 * 1024 - 16 * 1024;
 
 /// A key with its value and the revision of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +123,9 @@ pub trait Store: Send + Sync + 'static {
     async fn watch(&self, prefix: &str, after_revision: u64) -> Result<BoxStream<'static, WatchItem>, StoreError>;
     /// The newest committed revision (a linearizable read on etcd).
     async fn revision(&self) -> Result<u64, StoreError>;
+    /// Asks for a `Progress` item soon on every open watch that has caught up. Without it an idle watch may go a second or
+    /// more without one.
+    fn request_progress(&self);
     /// Forgets history up to and including `revision`; lists and watches below it answer `Compacted`.
     async fn compact(&self, revision: u64) -> Result<(), StoreError>;
 }
