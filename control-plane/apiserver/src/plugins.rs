@@ -1,0 +1,100 @@
+//! What is plugged into the server: identities, permissions, admission rules, subresources, routes. The one list of them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hyper::Response;
+use hyper::http::request::Parts;
+use serde_json::Value;
+use skiff_api::status::ApiResult;
+
+use crate::admission::Admissions;
+use crate::authn::{Authenticator, UserInfo};
+use crate::authz::Authorizer;
+use crate::body::{Body, RequestBody};
+use crate::registry::Registry;
+use crate::request_info::RequestInfo;
+use crate::server::{ApiServer, ServerConfig};
+
+/// How far the chain goes before a route's handler is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody is asked who they are (`user` is anonymous unless credentials were good).
+    Open,
+    /// Credentials must not be wrong; the route decides the rest itself.
+    Authenticated,
+    /// Authorised as a non-resource path, like `/metrics`.
+    Authorized,
+}
+
+/// A path prefix outside `/api` and `/apis` with a handler of its own.
+#[async_trait]
+pub trait Route: Send + Sync + 'static {
+    /// `/v2/` matches everything below it and `/v2`; `/openapi/v2` only itself and what lies below.
+    fn prefix(&self) -> &'static str;
+    fn access(&self) -> Access {
+        Access::Authorized
+    }
+    async fn handle(&self, server: &Arc<ApiServer>, request: PluginRequest) -> ApiResult<Response<Body>>;
+}
+
+/// A subresource (`pods/binding`), or with an empty `subresource` a resource that is not stored (`subjectaccessreviews`).
+#[async_trait]
+pub trait Subresource: Send + Sync + 'static {
+    fn group(&self) -> &'static str;
+    /// Plural; one implementation may serve several.
+    fn resources(&self) -> &'static [&'static str];
+    fn subresource(&self) -> &'static str;
+    /// The chain has authorised it. Verbs come from the resource table; others are answered 405 before this.
+    async fn handle(&self, server: &Arc<ApiServer>, request: PluginRequest) -> ApiResult<Response<Body>>;
+}
+
+/// Changes who a request acts as: impersonation.
+#[async_trait]
+pub trait UserFilter: Send + Sync + 'static {
+    async fn filter(&self, server: &Arc<ApiServer>, parts: &Parts, user: UserInfo) -> ApiResult<UserInfo>;
+}
+
+/// A request as a plugin sees it.
+pub struct PluginRequest {
+    pub info: RequestInfo,
+    pub parts: Parts,
+    pub body: RequestBody,
+    pub user: UserInfo,
+}
+
+impl PluginRequest {
+    /// Reads and decodes the body by its Content-Type as `group/version, Kind` (empty Kind: whatever it says).
+    /// Warnings of a lenient decoding are dropped.
+    pub async fn object(&mut self, server: &ApiServer, group: &str, version: &str, kind: &str) -> ApiResult<Value> {
+        crate::handlers::body::read_object(server, &self.parts, &mut self.body, group, version, kind).await
+    }
+    /// The last value of a query parameter, decoded.
+    pub fn query(&self, key: &str) -> Option<String> {
+        crate::query::Query::parse(self.parts.uri.query().unwrap_or("")).get(key).map(str::to_owned)
+    }
+    /// Whether the query has `dryRun=All`.
+    pub fn dry_run(&self) -> bool {
+        self.query("dryRun").is_some_and(|v| v == "All")
+    }
+    /// An answer in the form that the client accepts.
+    pub fn respond(&self, code: u16, object: &Value) -> ApiResult<Response<Body>> {
+        crate::negotiate::respond_object(&self.parts, code, object)
+    }
+}
+
+/// Everything plugged in.
+#[derive(Default)]
+pub struct Plugins {
+    pub authenticators: Vec<Arc<dyn Authenticator>>,
+    pub user_filters: Vec<Arc<dyn UserFilter>>,
+    pub authorizers: Vec<Arc<dyn Authorizer>>,
+    pub admission: Admissions,
+    pub subresources: Vec<Arc<dyn Subresource>>,
+    pub routes: Vec<Arc<dyn Route>>,
+}
+
+/// The standard set. `registry` reads caches; `config` says where files lie.
+pub fn standard(_config: &ServerConfig, _registry: &Arc<Registry>) -> Plugins {
+    Plugins::default()
+}

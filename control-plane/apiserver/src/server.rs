@@ -1,0 +1,102 @@
+//! The server's state and configuration: what every handler may reach.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::{Request, Response};
+use ipnet::IpNet;
+use skiff_api::status::{ApiResult, ApiStatus};
+use skiff_store::DynStore;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::authn::UserInfo;
+use crate::body::{Body, BodyError};
+use crate::plugins::{self, Plugins};
+use crate::registry::Registry;
+
+/// Settings of an API server. No defaults: whoever starts it says what it wants.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Key prefix of API objects in the store: `/registry`.
+    pub prefix: String,
+    /// Where certificates, keys and artifacts rest.
+    pub data_dir: PathBuf,
+    /// The URL that agents and kubeconfigs name: `https://127.0.0.1:6443`.
+    pub public_url: String,
+    /// Out of which Services get their address.
+    pub service_cidr: IpNet,
+    /// Out of which nodes get their podCIDR.
+    pub pod_cidr: IpNet,
+    /// A file of static tokens (`token,user,uid,"group1,group2"` lines), if any.
+    pub token_auth_file: Option<PathBuf>,
+    /// PEM file of further CAs whose client certificates count, if any.
+    pub client_ca_file: Option<PathBuf>,
+    /// The `iss` of ServiceAccount tokens.
+    pub service_account_issuer: String,
+}
+
+/// A server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("start the caches over the store")]
+    Caches(#[source] Box<ApiStatus>),
+    #[error("accept connections")]
+    Accept(#[source] std::io::Error),
+}
+
+/// The API server.
+pub struct ApiServer {
+    pub config: ServerConfig,
+    pub registry: Arc<Registry>,
+    pub plugins: Plugins,
+}
+
+impl ApiServer {
+    /// Starts the caches and waits until each has read its resource once.
+    pub async fn new(config: ServerConfig, store: DynStore) -> Result<Arc<Self>, ServerError> {
+        let registry =
+            Registry::start(store, &config.prefix, crate::kinds::all()).await.map_err(ServerError::Caches)?;
+        let plugins = plugins::standard(&config, &registry);
+        Ok(Arc::new(Self { config, registry, plugins }))
+    }
+    /// Serves until `shutdown`, then lets running requests end.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        shutdown: CancellationToken,
+    ) -> Result<(), ServerError> {
+        crate::serve::serve(self, listener, tls, shutdown).await
+    }
+    /// Answers a request of this process, already authenticated: authorisation and everything after it run as usual.
+    pub async fn handle_in_process<B>(self: &Arc<Self>, request: Request<B>, user: UserInfo) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        crate::chain::handle_as(self, request.map(crate::body::request_body), user).await
+    }
+    /// Asks the authorizers in order.
+    pub async fn authorize(&self, attributes: &crate::authz::Attributes) -> crate::authz::Decision {
+        let mut reasons = Vec::new();
+        for authorizer in &self.plugins.authorizers {
+            match authorizer.authorize(attributes).await {
+                allow @ crate::authz::Decision::Allow { .. } => return allow,
+                crate::authz::Decision::NoOpinion { reason } if !reason.is_empty() => reasons.push(reason),
+                crate::authz::Decision::NoOpinion { .. } => {}
+            }
+        }
+        crate::authz::Decision::NoOpinion { reason: reasons.join(", ") }
+    }
+    /// Who sends these credentials; `None` when nobody knows them, 401 when they are wrong.
+    pub async fn authenticate(&self, credentials: &crate::authn::Credentials<'_>) -> ApiResult<Option<UserInfo>> {
+        for authenticator in &self.plugins.authenticators {
+            if let Some(user) = authenticator.authenticate(credentials).await? {
+                return Ok(Some(user));
+            }
+        }
+        Ok(None)
+    }
+}
