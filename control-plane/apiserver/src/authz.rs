@@ -20,6 +20,8 @@ pub struct Attributes {
     /// Set for non-resource requests.
     pub path: String,
     pub resource_request: bool,
+    /// For list, watch and deletecollection: the `field=value` requirements of the field selector.
+    pub field_selector: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
