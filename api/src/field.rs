@@ -14,7 +14,11 @@ impl Path {
     }
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() {
+            Self(name.to_owned())
+        } else {
+            Self(format!("{}.{name}", self.0))
+        }
     }
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
@@ -132,7 +136,11 @@ impl FieldErrors {
             body.push_str(": ");
             body.push_str(detail);
         }
-        self.push(FieldError { kind, path: path.to_string(), body });
+        self.push(FieldError {
+            kind,
+            path: path.to_string(),
+            body,
+        });
     }
     /// `path: Required value: detail`.
     pub fn required(&mut self, path: &Path, detail: &str) {
@@ -159,16 +167,35 @@ impl FieldErrors {
     /// `path: Unsupported value: "x": supported values: "a", "b"`, in the order given (Kubernetes sorts most lists, but
     /// not all).
     pub fn not_supported(&mut self, path: &Path, value: impl Into<Value>, supported: &[&str]) {
-        let list = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", ");
-        self.add(ErrorType::NotSupported, path, Some(&value.into()), &format!("supported values: {list}"));
+        let list = supported
+            .iter()
+            .map(|s| format!("{s:?}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        self.add(
+            ErrorType::NotSupported,
+            path,
+            Some(&value.into()),
+            &format!("supported values: {list}"),
+        );
     }
     /// `path: Too long: may not be more than N bytes`.
     pub fn too_long(&mut self, path: &Path, max: usize) {
-        self.add(ErrorType::TooLong, path, None, &format!("may not be more than {max} bytes"));
+        self.add(
+            ErrorType::TooLong,
+            path,
+            None,
+            &format!("may not be more than {max} bytes"),
+        );
     }
     /// `path: Too many: actual: must have at most max items`.
     pub fn too_many(&mut self, path: &Path, actual: usize, max: usize) {
-        self.add(ErrorType::TooMany, path, Some(&Value::from(actual)), &format!("must have at most {max} items"));
+        self.add(
+            ErrorType::TooMany,
+            path,
+            Some(&Value::from(actual)),
+            &format!("must have at most {max} items"),
+        );
     }
 }
 

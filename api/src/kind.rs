@@ -35,7 +35,11 @@ impl ResourceInfo {
 
 /// `v1` for the core group, else `group/version`.
 pub fn api_version(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 /// Splits `apps/v1` into (`apps`, `v1`) and `v1` into (``, `v1`).
@@ -79,12 +83,14 @@ pub fn all() -> &'static [ResourceInfo] {
 
 /// The row of a (sub)resource.
 pub fn find(group: &str, version: &str, resource: &str, subresource: &str) -> Option<&'static ResourceInfo> {
-    all().iter().find(|r| {
-        r.group == group && r.version == version && r.resource == resource && r.subresource == subresource
-    })
+    all()
+        .iter()
+        .find(|r| r.group == group && r.version == version && r.resource == resource && r.subresource == subresource)
 }
 
 /// The main resource row of a kind.
 pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static ResourceInfo> {
-    all().iter().find(|r| r.group == group && r.version == version && r.kind == kind && r.subresource.is_empty())
+    all()
+        .iter()
+        .find(|r| r.group == group && r.version == version && r.kind == kind && r.subresource.is_empty())
 }

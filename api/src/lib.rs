@@ -7,8 +7,14 @@
 //! (paths and validation errors), `kind` (the resource table), `schema` (the field table), `codec` (protobuf and strict
 //! JSON over it), `selector`, `quantity`, `patch`, `canonical` (the bytes at rest), `time`.
 
+pub mod canonical;
+pub mod codec;
 pub mod field;
 pub mod kind;
 pub mod names;
 pub mod object;
+pub mod quantity;
+pub mod schema;
+pub mod selector;
 pub mod status;
+pub mod time;

@@ -24,7 +24,10 @@ pub fn bool_at(value: &Value, pointer: &str) -> bool {
 
 /// The list at a JSON pointer; absent or null is empty.
 pub fn list_at<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    value
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 pub fn api_version(object: &Value) -> &str {
@@ -55,7 +58,10 @@ pub fn is_terminating(object: &Value) -> bool {
     deletion_timestamp(object).is_some()
 }
 pub fn finalizers(object: &Value) -> Vec<&str> {
-    list_at(object, "/metadata/finalizers").iter().filter_map(Value::as_str).collect()
+    list_at(object, "/metadata/finalizers")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 /// `metadata.labels` (or any string map at `pointer`); values that are not strings are left out.
@@ -63,7 +69,11 @@ pub fn string_map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
     object
         .pointer(pointer)
         .and_then(Value::as_object)
-        .map(|map| map.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect())
+        .map(|map| {
+            map.iter()
+                .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
+                .collect()
+        })
         .unwrap_or_default()
 }
 pub fn labels(object: &Value) -> BTreeMap<String, String> {
@@ -107,5 +117,7 @@ pub fn set_default(map: &mut Map<String, Value>, key: &str, default: impl Into<V
 
 /// The owner reference with `controller: true`, if any.
 pub fn controller_of(object: &Value) -> Option<&Value> {
-    list_at(object, "/metadata/ownerReferences").iter().find(|owner| bool_at(owner, "/controller"))
+    list_at(object, "/metadata/ownerReferences")
+        .iter()
+        .find(|owner| bool_at(owner, "/controller"))
 }

@@ -32,7 +32,11 @@ pub struct Subject<'a> {
 
 impl Subject<'_> {
     fn qualified(&self) -> String {
-        if self.group.is_empty() { self.resource.to_owned() } else { format!("{}.{}", self.resource, self.group) }
+        if self.group.is_empty() {
+            self.resource.to_owned()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
     }
     fn details(&self) -> Value {
         let mut details = json!({});
@@ -47,7 +51,13 @@ impl Subject<'_> {
 
 impl ApiStatus {
     pub fn new(code: u16, reason: &str, message: impl Into<String>) -> Box<Self> {
-        Box::new(Self { code, reason: reason.to_owned(), message: message.into(), details: Value::Null, metadata: json!({}) })
+        Box::new(Self {
+            code,
+            reason: reason.to_owned(),
+            message: message.into(),
+            details: Value::Null,
+            metadata: json!({}),
+        })
     }
     #[must_use]
     pub fn with_details(mut self: Box<Self>, details: Value) -> Box<Self> {
@@ -61,7 +71,11 @@ impl ApiStatus {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
     pub fn forbidden(subject: Subject<'_>, why: &str) -> Box<Self> {
-        let name = if subject.name.is_empty() { String::new() } else { format!(" {:?}", subject.name) };
+        let name = if subject.name.is_empty() {
+            String::new()
+        } else {
+            format!(" {:?}", subject.name)
+        };
         let message = if subject.resource.is_empty() {
             format!("forbidden: {why}")
         } else {
@@ -70,25 +84,42 @@ impl ApiStatus {
         Self::new(403, "Forbidden", message).with_details(subject.details())
     }
     pub fn not_found(subject: Subject<'_>) -> Box<Self> {
-        Self::new(404, "NotFound", format!("{} {:?} not found", subject.qualified(), subject.name))
-            .with_details(subject.details())
+        Self::new(
+            404,
+            "NotFound",
+            format!("{} {:?} not found", subject.qualified(), subject.name),
+        )
+        .with_details(subject.details())
     }
     /// 404 for a path that no resource serves.
     pub fn no_such_path() -> Box<Self> {
         Self::new(404, "NotFound", "the server could not find the requested resource").with_details(json!({}))
     }
     pub fn method_not_allowed() -> Box<Self> {
-        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource").with_details(json!({}))
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
+        .with_details(json!({}))
     }
     pub fn not_acceptable(message: impl Into<String>) -> Box<Self> {
         Self::new(406, "NotAcceptable", message)
     }
     pub fn already_exists(subject: Subject<'_>) -> Box<Self> {
-        Self::new(409, "AlreadyExists", format!("{} {:?} already exists", subject.qualified(), subject.name))
-            .with_details(subject.details())
+        Self::new(
+            409,
+            "AlreadyExists",
+            format!("{} {:?} already exists", subject.qualified(), subject.name),
+        )
+        .with_details(subject.details())
     }
     pub fn conflict(subject: Subject<'_>, why: &str) -> Box<Self> {
-        let message = format!("Operation cannot be fulfilled on {} {:?}: {why}", subject.qualified(), subject.name);
+        let message = format!(
+            "Operation cannot be fulfilled on {} {:?}: {why}",
+            subject.qualified(),
+            subject.name
+        );
         Self::new(409, "Conflict", message).with_details(subject.details())
     }
     pub fn expired(message: impl Into<String>) -> Box<Self> {
