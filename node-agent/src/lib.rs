@@ -1,1 +1,99 @@
-//! skiff-node-agent
+//! The node agent as one function: joins, picks the runtimes, starts the agent. The only place that names a concrete
+//! runtime.
+
+mod registry;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use skiff_agent::AgentConfig;
+use skiff_runtime::Runtime;
+use skiff_runtime_wasm::{OciSource, WasmConfig, WasmRuntime};
+use tokio_util::sync::CancellationToken;
+
+/// Wakes waiting for the agent. A full channel loses nothing: a wake only says "look again", and a look is due anyway.
+const WAKES_MAX: usize = 1024;
+
+/// What becomes of the pods when the agent is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExit {
+    /// They go on; the next agent on this data directory adopts them. For restarts and upgrades.
+    KeepPods,
+    /// Their workers are ended. For `skiff up`, whose Ctrl-C must leave nothing behind.
+    StopPods,
+}
+
+/// Everything that a node agent is told.
+#[derive(Clone, Debug)]
+pub struct NodeAgentConfig {
+    pub server_url: String,
+    /// Needed until the node has a certificate.
+    pub token: Option<String>,
+    pub data_dir: PathBuf,
+    pub node_name: String,
+    /// The Node's InternalIP; by default the address towards the control plane.
+    pub node_ip: Option<IpAddr>,
+    pub labels: BTreeMap<String, String>,
+    pub max_pods: Option<u32>,
+    /// The `skiff` program, started again for workers and compilers.
+    pub executable: PathBuf,
+    pub on_exit: OnExit,
+}
+
+/// Runs the agent until `stop`.
+pub async fn run(config: NodeAgentConfig, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    let shutdown = CancellationToken::new();
+    let stopped = shutdown.clone();
+    tokio::spawn(async move {
+        stop.await;
+        stopped.cancel();
+    });
+    let joining = skiff_agent::join::load_or_join(
+        &config.server_url,
+        config.token.as_deref(),
+        &config.data_dir,
+        &config.node_name,
+    );
+    let identity = tokio::select! {
+        joined = joining => joined.context("join the control plane")?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let client = skiff_agent::client(&identity).context("make a client for the control plane")?;
+    let (wake, wake_rx) = tokio::sync::mpsc::channel(WAKES_MAX);
+    let wasm = WasmRuntime::new(WasmConfig {
+        sources: vec![Arc::new(registry::ControlPlaneSource::new(client)), Arc::new(OciSource::new())],
+        ..WasmConfig::new(config.data_dir.clone(), config.executable.clone(), wake)
+    })
+    .await
+    .context("start the WebAssembly runtime")?;
+    let wasm = Arc::new(wasm);
+
+    let node_ip = config.node_ip.unwrap_or_else(|| address_towards(&config.server_url));
+    let mut agent = AgentConfig::new(identity, config.data_dir.clone(), node_ip);
+    agent.labels = config.labels;
+    if let Some(max_pods) = config.max_pods {
+        agent.max_pods = max_pods;
+    }
+    let runtimes: Vec<Arc<dyn Runtime>> = vec![wasm.clone()];
+    let outcome = skiff_agent::run(agent, runtimes, wake_rx, shutdown).await.context("run the node agent");
+    if config.on_exit == OnExit::StopPods {
+        wasm.stop_workers().await;
+    }
+    outcome
+}
+
+/// The local address of a connection to the control plane. Connecting a UDP socket sends nothing.
+fn address_towards(server_url: &str) -> IpAddr {
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let Ok(uri) = server_url.parse::<hyper::Uri>() else { return loopback };
+    let host = uri.host().unwrap_or("127.0.0.1").trim_matches(['[', ']']).to_owned();
+    let Ok(mut addresses) = (host.as_str(), uri.port_u16().unwrap_or(443)).to_socket_addrs() else { return loopback };
+    let Some(target) = addresses.next() else { return loopback };
+    let any: IpAddr = if target.is_ipv4() { [0, 0, 0, 0].into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    UdpSocket::bind((any, 0))
+        .and_then(|socket| socket.connect(target).and_then(|()| socket.local_addr()))
+        .map_or(loopback, |local| local.ip())
+}

@@ -1,1 +1,56 @@
-fn main() {}
+//! Developer commands: `cargo xtask <command>`; one file per command.
+
+mod check;
+mod guests;
+mod setup;
+mod shell;
+mod tests;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of Skiff")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Formatting, clippy, tidy
+    Check,
+    /// The repository's own rules: layers, file sizes, paths in documents
+    Tidy,
+    /// Unit, contract and end-to-end tests; arguments go to cargo nextest
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Install what building and testing need (Debian packages, cargo-nextest, kubectl)
+    Setup,
+    /// Rebuild the example guests into wasm-examples/prebuilt
+    Guests,
+    /// What CI runs: setup, check, test
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Check => check::run(),
+        Command::Tidy => tidy::run(),
+        Command::Test { arguments } => tests::run(&arguments),
+        Command::Setup => setup::run(),
+        Command::Guests => guests::run(),
+        Command::Ci => setup::run().and_then(|()| check::run()).and_then(|()| tests::run(&[])),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! `skiff run FILE.wasm`: push, deploy, follow to Running, say how to reach it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use skiff_runtime_wasm::Inspection;
+
+use crate::artifact::{self, Reference};
+use crate::client::{Cluster, ClusterArgs};
+use crate::output::Progress;
+
+/// Where an http component listens unless told otherwise.
+const HTTP_PORT: u16 = 8080;
+/// A pod that is not running by then will hardly do it later; the user is told what it waits for.
+const RUNNING_TIMEOUT: Duration = Duration::from_secs(120);
+const FIELD_MANAGER: &str = "skiff-run";
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The .wasm file: a WASI command or a wasi:http component
+    file: PathBuf,
+    /// Name of the pod or Deployment [default: the file's name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Port that an http component serves
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Environment variable, may be repeated
+    #[arg(short, long, value_name = "K=V")]
+    env: Vec<String>,
+    /// Memory limit, such as 64Mi
+    #[arg(long, value_name = "QUANTITY")]
+    memory: Option<String>,
+    /// CPU limit, such as 250m
+    #[arg(long, value_name = "QUANTITY")]
+    cpu: Option<String>,
+    /// Run as a Deployment of this many pods [default: 1 for http components; commands run as a single pod]
+    #[arg(long, value_name = "N")]
+    replicas: Option<u32>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Arguments for the module
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let (module, inspection) = super::push::read_module(&args.file)?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => name_of(&args.file)?,
+    };
+    super::block_on(super::CLIENT_THREADS, async {
+        let cluster = args.cluster.connect().await?;
+        let mut progress = Progress::new();
+        progress.say(&format!("pushing {}", args.file.display()));
+        let digest = artifact::digest(&module);
+        let tag = digest.trim_start_matches("sha256:")[..12].to_owned();
+        let reference = Reference { repository: name.clone(), tag };
+        artifact::push(&cluster.client, &module, &inspection, &reference).await?;
+
+        let template = pod_template(&args, &name, &reference.pullable(), &inspection)?;
+        let deployed = inspection.kind.serves_http() || args.replicas.is_some();
+        progress.say(&format!("creating {name}"));
+        if deployed {
+            create_deployment(&cluster, &name, template, args.replicas.unwrap_or(1)).await?;
+        } else {
+            create_pod(&cluster, &name, template).await?;
+        }
+        let pod = tokio::time::timeout(RUNNING_TIMEOUT, follow(&cluster, &name, &reference.pullable(), &mut progress))
+            .await
+            .with_context(|| format!("{name} is not running after {} s; see: kubectl describe pod -l app={name}", RUNNING_TIMEOUT.as_secs()))??;
+        let seconds = progress.done();
+        report(&name, &pod, &inspection, deployed, args.port, seconds);
+        Ok(())
+    })
+}
+
+/// `Hello_World.wasm` → `hello-world`.
+fn name_of(file: &Path) -> Result<String> {
+    let stem = file.file_stem().and_then(|s| s.to_str()).context("the file has no name; give one with --name")?;
+    let name: String =
+        stem.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(52).collect();
+    let name = name.trim_matches('-').to_owned();
+    if name.is_empty() {
+        bail!("{stem:?} makes no pod name; give one with --name");
+    }
+    Ok(name)
+}
+
+fn pod_template(args: &Args, name: &str, image: &str, inspection: &Inspection) -> Result<Value> {
+    let mut container = json!({"name": name, "image": image});
+    if !args.args.is_empty() {
+        container["args"] = json!(args.args);
+    }
+    let env = args
+        .env
+        .iter()
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').with_context(|| format!("--env: {pair:?} is not K=V"))?;
+            Ok(json!({"name": key, "value": value}))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    if !env.is_empty() {
+        container["env"] = env.into();
+    }
+    if inspection.kind.serves_http() || args.port.is_some() {
+        container["ports"] = json!([{"containerPort": args.port.unwrap_or(HTTP_PORT), "name": "http"}]);
+    }
+    for (key, quantity) in [("memory", &args.memory), ("cpu", &args.cpu)] {
+        if let Some(quantity) = quantity {
+            skiff_api::quantity::Quantity::parse(quantity).map_err(|why| anyhow::anyhow!("--{key} {quantity:?}: {why}"))?;
+            container["resources"]["limits"][key] = json!(quantity);
+        }
+    }
+    Ok(json!({
+        "metadata": {"labels": {"app": name}},
+        "spec": {"runtimeClassName": "wasm", "containers": [container]},
+    }))
+}
+
+fn apply() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force()
+}
+
+async fn create_deployment(cluster: &Cluster, name: &str, template: Value, replicas: u32) -> Result<()> {
+    let deployments: Api<k8s_openapi::api::apps::v1::Deployment> =
+        Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let object = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template},
+    });
+    deployments
+        .patch(name, &apply(), &Patch::Apply(&object))
+        .await
+        .with_context(|| format!("create deployment {name}"))?;
+    Ok(())
+}
+
+async fn create_pod(cluster: &Cluster, name: &str, mut template: Value) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    template["apiVersion"] = json!("v1");
+    template["kind"] = json!("Pod");
+    template["metadata"]["name"] = json!(name);
+    template["spec"]["restartPolicy"] = json!("Never");
+    let pod: Pod = serde_json::from_value(template).context("build the pod")?;
+    match pods.create(&kube::api::PostParams::default(), &pod).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => bail!(
+            "pod {name} exists already in namespace {}; delete it (kubectl delete pod {name}) or choose another --name",
+            cluster.namespace
+        ),
+        Err(error) => Err(error).with_context(|| format!("create pod {name}")),
+    }
+}
+
+/// Waits until one pod of `name` with this image runs (or has run); shows what it waits for.
+async fn follow(cluster: &Cluster, name: &str, image: &str, progress: &mut Progress) -> Result<Pod> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let config = watcher::Config::default().labels(&format!("app={name}"));
+    let mut events = std::pin::pin!(watcher(pods, config).applied_objects());
+    while let Some(pod) = events.try_next().await.context("watch the pod")? {
+        if pod.metadata.deletion_timestamp.is_some()
+            || pod.spec.as_ref().and_then(|s| s.containers[0].image.as_deref()) != Some(image)
+        {
+            continue;
+        }
+        match state_of(&pod) {
+            State::Running => return Ok(pod),
+            State::Failed(why) => {
+                bail!("pod {} failed: {why}; its output: kubectl logs {}", pod.name_any(), pod.name_any())
+            }
+            State::Waiting(what) => progress.say(&format!("pod {}: {what}", pod.name_any())),
+        }
+    }
+    bail!("the watch ended before the pod ran")
+}
+
+enum State {
+    Waiting(String),
+    Running,
+    Failed(String),
+}
+
+fn state_of(pod: &Pod) -> State {
+    let Some(status) = &pod.status else { return State::Waiting("waiting to be scheduled".into()) };
+    let container = status.container_statuses.as_ref().and_then(|c| c.first());
+    let ended = container.and_then(|c| c.state.as_ref()?.terminated.as_ref());
+    match status.phase.as_deref() {
+        Some("Succeeded") => return State::Running,
+        Some("Failed") => {
+            let why = ended.map(|t| {
+                let message = t.message.as_deref().unwrap_or("").lines().next().unwrap_or("");
+                format!("{} (exit code {}) {message}", t.reason.as_deref().unwrap_or("Error"), t.exit_code)
+            });
+            return State::Failed(why.or(status.message.clone()).unwrap_or_else(|| "no reason given".into()));
+        }
+        _ => {}
+    }
+    if container.is_some_and(|c| c.ready && c.state.as_ref().is_some_and(|s| s.running.is_some())) {
+        return State::Running;
+    }
+    if let Some(waiting) = container.and_then(|c| c.state.as_ref()?.waiting.as_ref()) {
+        let message = waiting.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
+        return State::Waiting(format!("{}{message}", waiting.reason.as_deref().unwrap_or("waiting")));
+    }
+    let unscheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False");
+    match unscheduled.and_then(|c| c.message.clone()) {
+        Some(message) => State::Waiting(message),
+        None => State::Waiting(status.phase.clone().unwrap_or_else(|| "Pending".into())),
+    }
+}
+
+fn report(name: &str, pod: &Pod, inspection: &Inspection, deployed: bool, port: Option<u16>, seconds: f64) {
+    let status = pod.status.clone().unwrap_or_default();
+    let address = status.pod_ip.unwrap_or_default();
+    println!("pod/{} is {} after {seconds:.2} s", pod.name_any(), status.phase.unwrap_or_default());
+    if inspection.kind.serves_http() {
+        println!("  curl http://{address}:{}/", port.unwrap_or(HTTP_PORT));
+    }
+    if deployed {
+        println!("  kubectl logs -f deployment/{name}");
+        println!("  kubectl delete deployment {name}");
+    } else {
+        println!("  kubectl logs -f {name}");
+        println!("  kubectl delete pod {name}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_become_pod_names() {
+        assert_eq!(name_of(Path::new("/a/Hello_World.wasm")).unwrap(), "hello-world");
+        assert!(name_of(Path::new("___.wasm")).is_err());
+    }
+
+    #[test]
+    fn a_failed_pod_says_why() {
+        let pod: Pod = serde_json::from_value(json!({
+            "status": {"phase": "Failed", "containerStatuses": [{
+                "name": "x", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}
+        }))
+        .unwrap();
+        assert!(matches!(state_of(&pod), State::Failed(why) if why.starts_with("OOMKilled (exit code 137)")));
+    }
+}

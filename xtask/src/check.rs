@@ -1,0 +1,15 @@
+//! `cargo xtask check`: what must hold before a commit.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{shell, tidy};
+
+pub fn run() -> Result<()> {
+    shell::run(Command::new("cargo").args(["fmt", "--all", "--check"]))?;
+    tidy::run()?;
+    shell::run(
+        Command::new("cargo").args(["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]),
+    )
+}
