@@ -23,6 +23,7 @@ use futures::stream::BoxStream;
 pub mod embedded;
 pub mod error;
 pub mod etcd;
+mod ring;
 pub mod watch_cache;
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore};
