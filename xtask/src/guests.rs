@@ -51,7 +51,8 @@ pub fn run() -> Result<()> {
     }
     shell::run(
         Command::new("clang-22")
-            .args(["--target=wasm32-wasip1", "--sysroot=/usr", "-Os", "-Wl,--strip-all", "-o"])
+            // Debian keeps the C library under this older name of wasm32-wasip1.
+            .args(["--target=wasm32-wasi", "-Wno-deprecated", "-Os", "-Wl,--strip-all", "-o"])
             .arg(prebuilt.join("hello-c.wasm"))
             .arg(examples.join("hello-c/hello.c")),
     )?;
