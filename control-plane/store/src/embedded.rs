@@ -87,18 +87,28 @@ impl EmbeddedStore {
 
     fn start((disk, index): (Disk, Index), options: &EmbeddedOptions) -> Result<Self, StoreError> {
         let ring = Ring::new(index.revision());
-        let shared = Arc::new(Shared { index: RwLock::new(index), ring, failed: OnceLock::new() });
+        let shared = Arc::new(Shared {
+            index: RwLock::new(index),
+            ring,
+            failed: OnceLock::new(),
+        });
         let limits = Limits {
             revisions: options.history_revisions,
             bytes: options.history_bytes,
             age: options.history_age,
         };
         let (commands, receiver) = std::sync::mpsc::channel();
-        let writer = Writer { shared: shared.clone(), disk, limits };
+        let writer = Writer {
+            shared: shared.clone(),
+            disk,
+            limits,
+        };
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run(receiver))
-            .map_err(|error| StoreError::Fatal { why: format!("cannot start the store's writer thread: {error}") })?;
+            .map_err(|error| StoreError::Fatal {
+                why: format!("cannot start the store's writer thread: {error}"),
+            })?;
         Ok(Self {
             shared,
             commands: Some(commands),
@@ -113,18 +123,31 @@ impl EmbeddedStore {
     }
 
     fn send(&self, command: Command) -> Result<(), StoreError> {
-        let stopped = || StoreError::Unavailable { why: "the store is closed".to_owned() };
-        self.commands.as_ref().ok_or_else(stopped)?.send(command).map_err(|_| stopped())
+        let stopped = || StoreError::Unavailable {
+            why: "the store is closed".to_owned(),
+        };
+        self.commands
+            .as_ref()
+            .ok_or_else(stopped)?
+            .send(command)
+            .map_err(|_| stopped())
     }
 
     fn check_alive(&self) -> Result<(), StoreError> {
-        self.shared.failed.get().map_or(Ok(()), |why| Err(StoreError::Fatal { why: why.clone() }))
+        self.shared
+            .failed
+            .get()
+            .map_or(Ok(()), |why| Err(StoreError::Fatal { why: why.clone() }))
     }
 
     /// One attempt at a list; `None` when compaction overtook it.
     async fn try_list(&self, request: &ListRequest) -> Result<Option<ListResult>, StoreError> {
         let after = request.start_after.as_deref().map(Arc::from);
-        let mut scan = Scan { prefix: &request.prefix, after, revision: request.revision };
+        let mut scan = Scan {
+            prefix: &request.prefix,
+            after,
+            revision: request.revision,
+        };
         let limit = if request.limit == 0 { usize::MAX } else { request.limit };
         let (mut items, mut remaining) = (Vec::new(), 0);
         loop {
@@ -146,7 +169,11 @@ impl EmbeddedStore {
                 })
             };
             if !more {
-                return Ok(Some(ListResult { items, revision: scan.revision, remaining }));
+                return Ok(Some(ListResult {
+                    items,
+                    revision: scan.revision,
+                    remaining,
+                }));
             }
             tokio::task::yield_now().await;
         }
@@ -159,16 +186,30 @@ impl Store for EmbeddedStore {
         self.check_alive()?;
         let size = writer::size(&txn);
         if size > MAX_TXN_BYTES {
-            return Err(StoreError::TooLarge { size, limit: MAX_TXN_BYTES });
+            return Err(StoreError::TooLarge {
+                size,
+                limit: MAX_TXN_BYTES,
+            });
         }
         let deadline = Instant::now() + self.queue_deadline;
         let permit = tokio::time::timeout(self.queue_deadline, self.queue.clone().acquire_owned())
             .await
-            .map_err(|_| StoreError::Unavailable { why: "too many writes are waiting for the disk".to_owned() })?
-            .map_err(|_| StoreError::Unavailable { why: "the store is closed".to_owned() })?;
+            .map_err(|_| StoreError::Unavailable {
+                why: "too many writes are waiting for the disk".to_owned(),
+            })?
+            .map_err(|_| StoreError::Unavailable {
+                why: "the store is closed".to_owned(),
+            })?;
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Txn { txn, deadline, reply, permit })?;
-        answer.await.map_err(|_| StoreError::Unknown { why: "the store's writer stopped".to_owned() })?
+        self.send(Command::Txn {
+            txn,
+            deadline,
+            reply,
+            permit,
+        })?;
+        answer.await.map_err(|_| StoreError::Unknown {
+            why: "the store's writer stopped".to_owned(),
+        })?
     }
 
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, u64), StoreError> {
@@ -183,7 +224,9 @@ impl Store for EmbeddedStore {
                 return Ok(result);
             }
         }
-        Err(StoreError::Unavailable { why: "the list was overtaken by compaction".to_owned() })
+        Err(StoreError::Unavailable {
+            why: "the list was overtaken by compaction".to_owned(),
+        })
     }
 
     async fn watch(&self, prefix: &str, after_revision: u64) -> Result<BoxStream<'static, WatchItem>, StoreError> {
@@ -201,7 +244,9 @@ impl Store for EmbeddedStore {
     async fn compact(&self, revision: u64) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Compact { revision, reply })?;
-        answer.await.map_err(|_| StoreError::Unavailable { why: "the store is closed".to_owned() })?
+        answer.await.map_err(|_| StoreError::Unavailable {
+            why: "the store is closed".to_owned(),
+        })?
     }
 }
 

@@ -54,9 +54,14 @@ pub struct Compare {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    Put { key: String, value: Bytes },
+    Put {
+        key: String,
+        value: Bytes,
+    },
     /// Deleting an absent key changes nothing.
-    Delete { key: String },
+    Delete {
+        key: String,
+    },
 }
 
 /// All compares hold → all operations happen, atomically, at one revision.
@@ -68,9 +73,14 @@ pub struct Txn {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TxnOutcome {
-    Committed { revision: u64 },
+    Committed {
+        revision: u64,
+    },
     /// A compare failed; nothing happened. What each compared key holds now, in the order of `compares`.
-    Failed { current: Vec<Option<KeyValue>>, revision: u64 },
+    Failed {
+        current: Vec<Option<KeyValue>>,
+        revision: u64,
+    },
 }
 
 #[derive(Clone, Debug, Default)]
@@ -98,9 +108,16 @@ pub struct ListResult {
 /// One change of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    Put { current: KeyValue, previous: Option<KeyValue> },
+    Put {
+        current: KeyValue,
+        previous: Option<KeyValue>,
+    },
     /// `revision` is that of the deletion.
-    Delete { key: String, revision: u64, previous: Option<KeyValue> },
+    Delete {
+        key: String,
+        revision: u64,
+        previous: Option<KeyValue>,
+    },
 }
 
 /// What a watch yields.

@@ -115,7 +115,12 @@ impl Ring {
             let bytes = changes.iter().map(size_of).sum::<usize>() + ENTRY_OVERHEAD;
             inner.bytes += bytes;
             inner.head = revision;
-            inner.entries.push_back(Entry { revision, at: now, bytes, changes });
+            inner.entries.push_back(Entry {
+                revision,
+                at: now,
+                bytes,
+                changes,
+            });
         }
         if inner.head - inner.last_wake_all >= WAKE_ALL_REVISIONS {
             inner.last_wake_all = inner.head;
@@ -206,15 +211,26 @@ impl Ring {
             progress_wanted: AtomicBool::new(false),
         });
         self.lock().watchers.push(Arc::downgrade(&slot));
-        RingWatch { ring: self.clone(), slot, cursor, told: cursor, ready: VecDeque::new(), ended: false }
+        RingWatch {
+            ring: self.clone(),
+            slot,
+            cursor,
+            told: cursor,
+            ready: VecDeque::new(),
+            ended: false,
+        }
     }
 }
 
 enum Pulled {
     /// The matching revisions; the cursor has moved past everything visited.
     Some(Vec<(u64, Arc<[Change]>)>),
-    Nothing { head: u64 },
-    Gone { floor: u64 },
+    Nothing {
+        head: u64,
+    },
+    Gone {
+        floor: u64,
+    },
     Closed,
 }
 
@@ -239,12 +255,20 @@ impl RingWatch {
         let first = inner.entries.partition_point(|entry| entry.revision <= self.cursor);
         if first == inner.entries.len() {
             let head = inner.head;
-            return if inner.closed { Pulled::Closed } else { Pulled::Nothing { head } };
+            return if inner.closed {
+                Pulled::Closed
+            } else {
+                Pulled::Nothing { head }
+            };
         }
         let mut found = Vec::new();
         for entry in inner.entries.range(first..).take(PULL_REVISIONS) {
             self.cursor = entry.revision;
-            if entry.changes.iter().any(|change| key_of(change).starts_with(&self.slot.prefix)) {
+            if entry
+                .changes
+                .iter()
+                .any(|change| key_of(change).starts_with(&self.slot.prefix))
+            {
                 found.push((entry.revision, entry.changes.clone()));
             }
         }
@@ -280,7 +304,10 @@ impl RingWatch {
                         self.told = head;
                         return Some(WatchItem::Progress { revision: head });
                     }
-                    if tokio::time::timeout(IDLE_PROGRESS, self.slot.wake.notified()).await.is_err() {
+                    if tokio::time::timeout(IDLE_PROGRESS, self.slot.wake.notified())
+                        .await
+                        .is_err()
+                    {
                         self.slot.progress_wanted.store(true, Ordering::Release);
                     }
                 }
@@ -289,6 +316,8 @@ impl RingWatch {
     }
 
     pub(crate) fn into_stream(self) -> BoxStream<'static, WatchItem> {
-        Box::pin(futures::stream::unfold(self, async |mut watch| watch.next().await.map(|item| (item, watch))))
+        Box::pin(futures::stream::unfold(self, async |mut watch| {
+            watch.next().await.map(|item| (item, watch))
+        }))
     }
 }

@@ -54,9 +54,14 @@ impl Disk {
     ) -> Result<(Self, Index), StoreError> {
         let open = || {
             let mut builder = Builder::new();
-            builder.set_cache_size(PAGE_CACHE_BYTES).set_check_integrity_on_open(true);
+            builder
+                .set_cache_size(PAGE_CACHE_BYTES)
+                .set_check_integrity_on_open(true);
             let database = create(&builder).map_err(|error| open_error(name, error))?;
-            let disk = Self { database, name: name.to_owned() };
+            let disk = Self {
+                database,
+                name: name.to_owned(),
+            };
             disk.prepare().map_err(|error| damaged(name, &error.to_string()))?;
             let index = disk.load()?;
             Ok((disk, index))
@@ -150,7 +155,10 @@ impl Disk {
             Err(_) => "its pages contradict each other".to_owned(),
         };
         Err(StoreError::Fatal {
-            why: format!("writing {}: {why}; check the disk, then start again (acknowledged writes are kept)", self.name),
+            why: format!(
+                "writing {}: {why}; check the disk, then start again (acknowledged writes are kept)",
+                self.name
+            ),
         })
     }
 }
@@ -167,7 +175,9 @@ fn open_error(name: &str, error: DatabaseError) -> StoreError {
             why: format!("{name} is in use by another process; stop it, or choose another --data-dir"),
         },
         DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
-            StoreError::Fatal { why: format!("cannot open {name}: {error}") }
+            StoreError::Fatal {
+                why: format!("cannot open {name}: {error}"),
+            }
         }
         error => damaged(name, &error.to_string()),
     }

@@ -50,13 +50,26 @@ pub(crate) struct Scan<'a> {
 
 impl Index {
     pub(crate) fn new(revision: u64) -> Self {
-        Self { keys: BTreeMap::new(), revision, floor: revision }
+        Self {
+            keys: BTreeMap::new(),
+            revision,
+            floor: revision,
+        }
     }
 
     /// Puts a key read from disk in place.
     pub(crate) fn load(&mut self, key: &str, revision: u64, value: Bytes) {
-        let newest = Version { revision, value: Some(value) };
-        self.keys.insert(key.into(), History { newest, older: Vec::new() });
+        let newest = Version {
+            revision,
+            value: Some(value),
+        };
+        self.keys.insert(
+            key.into(),
+            History {
+                newest,
+                older: Vec::new(),
+            },
+        );
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -88,7 +101,13 @@ impl Index {
                     history.older.push(previous);
                 }
                 None => {
-                    self.keys.insert(key.as_str().into(), History { newest: version, older: Vec::new() });
+                    self.keys.insert(
+                        key.as_str().into(),
+                        History {
+                            newest: version,
+                            older: Vec::new(),
+                        },
+                    );
                 }
             }
         }
@@ -98,7 +117,10 @@ impl Index {
     /// Whether the state at `revision` can be read.
     pub(crate) fn check(&self, revision: u64) -> Result<(), StoreError> {
         if revision > self.revision {
-            return Err(StoreError::FutureRevision { wanted: revision, current: self.revision });
+            return Err(StoreError::FutureRevision {
+                wanted: revision,
+                current: self.revision,
+            });
         }
         if revision < self.floor {
             return Err(StoreError::Compacted { oldest: self.floor });
@@ -107,7 +129,12 @@ impl Index {
     }
 
     /// Visits up to `steps` keys of a scan in key order and moves it on. False when none are left.
-    pub(crate) fn scan(&self, scan: &mut Scan<'_>, steps: usize, mut visit: impl FnMut(&Arc<str>, u64, &Bytes)) -> bool {
+    pub(crate) fn scan(
+        &self,
+        scan: &mut Scan<'_>,
+        steps: usize,
+        mut visit: impl FnMut(&Arc<str>, u64, &Bytes),
+    ) -> bool {
         let start = match &scan.after {
             Some(key) if &**key >= scan.prefix => Bound::Excluded(&**key),
             _ => Bound::Included(scan.prefix),
@@ -122,7 +149,11 @@ impl Index {
                 more = true;
                 break;
             }
-            if let Some(Version { revision, value: Some(value) }) = history.at(scan.revision) {
+            if let Some(Version {
+                revision,
+                value: Some(value),
+            }) = history.at(scan.revision)
+            {
                 visit(key, *revision, value);
             }
             last = Some(key);
@@ -152,7 +183,11 @@ impl Index {
         // The newest version at or below the floor is still seen by reads at the floor, unless it is a deletion.
         let seen = history.older.iter().rposition(|version| version.revision <= floor);
         if let Some(seen) = seen {
-            let first = if history.older[seen].value.is_some() { seen } else { seen + 1 };
+            let first = if history.older[seen].value.is_some() {
+                seen
+            } else {
+                seen + 1
+            };
             history.older.drain(..first);
             history.older.shrink_to_fit();
         }
@@ -166,5 +201,9 @@ impl Index {
 }
 
 pub(crate) fn key_value(key: &str, revision: u64, value: &Bytes) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: value.clone(), mod_revision: revision }
+    KeyValue {
+        key: key.to_owned(),
+        value: value.clone(),
+        mod_revision: revision,
+    }
 }

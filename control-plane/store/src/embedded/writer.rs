@@ -26,8 +26,16 @@ const TRIM_KEYS: usize = 256;
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(crate) enum Command {
-    Txn { txn: Txn, deadline: Instant, reply: Reply<TxnOutcome>, permit: OwnedSemaphorePermit },
-    Compact { revision: u64, reply: Reply<()> },
+    Txn {
+        txn: Txn,
+        deadline: Instant,
+        reply: Reply<TxnOutcome>,
+        permit: OwnedSemaphorePermit,
+    },
+    Compact {
+        revision: u64,
+        reply: Reply<()>,
+    },
 }
 
 /// What the writer shares with the readers.
@@ -79,7 +87,12 @@ impl Writer {
         while let Some(command) = next {
             match command {
                 Command::Compact { revision, reply } => compactions.push((revision, reply)),
-                Command::Txn { txn, deadline, reply, permit } => {
+                Command::Txn {
+                    txn,
+                    deadline,
+                    reply,
+                    permit,
+                } => {
                     txns += 1;
                     bytes += size(&txn);
                     self.admit(&mut pending, txn, deadline, reply, permit);
@@ -90,9 +103,17 @@ impl Writer {
         }
         self.commit(pending);
         for (revision, reply) in compactions {
-            let current = self.shared.index.read().unwrap_or_else(PoisonError::into_inner).revision();
+            let current = self
+                .shared
+                .index
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .revision();
             let answer = if revision > current {
-                Err(StoreError::FutureRevision { wanted: revision, current })
+                Err(StoreError::FutureRevision {
+                    wanted: revision,
+                    current,
+                })
             } else {
                 self.compact(revision);
                 Ok(())
@@ -159,7 +180,11 @@ impl Writer {
 
     /// Forgets history up to and including `revision`, which is not in the future.
     fn compact(&self, revision: u64) {
-        self.shared.index.write().unwrap_or_else(PoisonError::into_inner).raise_floor(revision);
+        self.shared
+            .index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .raise_floor(revision);
         let gone = self.shared.ring.trim(revision);
         let keys: Vec<&str> = gone.iter().flat_map(|changes| changes.iter().map(key_of)).collect();
         for some in keys.chunks(TRIM_KEYS) {
@@ -180,7 +205,10 @@ pub(crate) fn size(txn: &Txn) -> usize {
 }
 
 fn evaluate(index: &Index, pending: &mut Pending, txn: Txn) -> TxnOutcome {
-    let revision = pending.revisions.last().map_or(index.revision(), |(revision, _)| *revision);
+    let revision = pending
+        .revisions
+        .last()
+        .map_or(index.revision(), |(revision, _)| *revision);
     let current = |newest: &HashMap<String, Option<(u64, Bytes)>>, key: &str| -> Option<KeyValue> {
         match newest.get(key) {
             Some(value) => value.as_ref().map(|(revision, value)| key_value(key, *revision, value)),
@@ -195,7 +223,11 @@ fn evaluate(index: &Index, pending: &mut Pending, txn: Txn) -> TxnOutcome {
         found.unwrap_or(0) == compare.mod_revision
     };
     if !txn.compares.iter().all(holds) {
-        let current = txn.compares.iter().map(|compare| current(&pending.newest, &compare.key)).collect();
+        let current = txn
+            .compares
+            .iter()
+            .map(|compare| current(&pending.newest, &compare.key))
+            .collect();
         return TxnOutcome::Failed { current, revision };
     }
     let next = revision + 1;
@@ -205,13 +237,24 @@ fn evaluate(index: &Index, pending: &mut Pending, txn: Txn) -> TxnOutcome {
             Operation::Put { key, value } => {
                 let previous = current(&pending.newest, &key);
                 pending.newest.insert(key.clone(), Some((next, value.clone())));
-                changes.push(Change::Put { current: KeyValue { key, value, mod_revision: next }, previous });
+                changes.push(Change::Put {
+                    current: KeyValue {
+                        key,
+                        value,
+                        mod_revision: next,
+                    },
+                    previous,
+                });
             }
             Operation::Delete { key } => {
                 let previous = current(&pending.newest, &key);
                 if previous.is_some() {
                     pending.newest.insert(key.clone(), None);
-                    changes.push(Change::Delete { key, revision: next, previous });
+                    changes.push(Change::Delete {
+                        key,
+                        revision: next,
+                        previous,
+                    });
                 }
             }
         }
