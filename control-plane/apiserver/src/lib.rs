@@ -11,6 +11,7 @@ pub mod admission;
 pub mod authn;
 pub mod authz;
 pub mod body;
+pub mod bootstrap;
 pub mod chain;
 pub mod generic;
 pub mod handlers;
