@@ -1,0 +1,10 @@
+//! End-to-end scenarios, one file each.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod crash;
+mod etcd;
+mod first_light;
+mod join;
+mod kubectl;
+mod limits;
