@@ -6,6 +6,7 @@
 pub mod json;
 pub mod protobuf;
 pub mod yaml;
+mod zero;
 
 /// Nesting deeper than this is refused. Go allows 10,000; real objects stay below 60 (a CustomResourceDefinition's
 /// schema), and serde_json, which reads stored objects back, stops at 128. Recursion here costs stack for each level.

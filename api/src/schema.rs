@@ -83,6 +83,8 @@ struct Layout {
     by_json: Box<[&'static Field]>,
     /// Fields with a protobuf number, ascending.
     by_number: Box<[&'static Field]>,
+    /// JSON fields that Go writes even when they were never set.
+    always: Box<[&'static Field]>,
 }
 
 /// The type of one value of a field.
@@ -241,9 +243,13 @@ impl Message {
             .binary_search_by(|field| field.json.cmp(json))
             .ok()
     }
-    /// JSON fields sorted by name, inlined ones included.
+    /// JSON fields sorted by name, inlined ones included; at most 128.
     pub(crate) fn sorted_fields(&self) -> &[&'static Field] {
         &self.layout().by_json
+    }
+    /// JSON fields that Go writes even when they were never set.
+    pub(crate) fn always_written(&self) -> &[&'static Field] {
+        &self.layout().always
     }
     /// The field with a protobuf number; an inlined message is one field here.
     pub fn field_by_number(&self, number: u32) -> Option<&'static Field> {
@@ -288,6 +294,15 @@ impl Field {
     /// A list in JSON. (A bare-list message is one too, see [`Codec::BareList`].)
     pub fn is_list(&self) -> bool {
         self.repeated
+    }
+    /// Go writes the field even if it was never set: `omitempty` has no effect on a struct.
+    pub(crate) fn always_written(&self) -> bool {
+        match self.ty {
+            Type::Message(message) if !self.pointer && !self.repeated && message.codec != Codec::BareList => {
+                !self.omitzero
+            }
+            _ => !self.omitempty,
+        }
     }
     /// How apply treats this list: as declared, else by the patch strategy (merge with a key: associative; merge
     /// without: a set; anything else: atomic).

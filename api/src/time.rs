@@ -106,6 +106,75 @@ pub(crate) fn parse(text: &str) -> Option<Parsed> {
     })
 }
 
+/// Parses as Go's `time.Parse` with one of the two layouts; the error is Go's text.
+pub(crate) fn go_parse(text: &str, layout: &str) -> Result<Parsed, String> {
+    let micro = layout == RFC3339_MICRO_LAYOUT;
+    match parse(text) {
+        // The layout with six zeros wants exactly six digits; the other takes any.
+        Some(time) if !micro || time.fraction_digits == 6 => Ok(time),
+        _ => Err(go_error(text, layout, micro)),
+    }
+}
+
+/// Finds the part of the layout that the text fails at.
+fn go_error(text: &str, layout: &str, micro: bool) -> String {
+    const PARTS: [(&str, usize); 11] = [
+        ("2006", 4),
+        ("-", 1),
+        ("01", 2),
+        ("-", 1),
+        ("02", 2),
+        ("T", 1),
+        ("15", 2),
+        (":", 1),
+        ("04", 2),
+        (":", 1),
+        ("05", 2),
+    ];
+    let cannot =
+        |rest: &str, part: &str| format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {part:?}");
+    let mut rest = text;
+    for (part, length) in PARTS {
+        let fits = rest.get(..length).is_some_and(|piece| {
+            if length == 1 {
+                piece == part
+            } else {
+                piece.bytes().all(|b| b.is_ascii_digit())
+            }
+        });
+        if !fits {
+            return cannot(rest, part);
+        }
+        let number: u32 = rest[..length].parse().unwrap_or(0);
+        let out_of_range = match part {
+            "01" if !(1..=12).contains(&number) => Some("month"),
+            "15" if number > 23 => Some("hour"),
+            "04" if number > 59 => Some("minute"),
+            "05" if number > 59 => Some("second"),
+            _ => None,
+        };
+        if let Some(name) = out_of_range {
+            return format!("parsing time {text:?}: {name} out of range");
+        }
+        rest = &rest[length..];
+    }
+    let digits = rest
+        .strip_prefix(['.', ','])
+        .map_or(0, |r| r.bytes().take_while(u8::is_ascii_digit).count());
+    if micro && digits != 6 {
+        return cannot(rest, ".000000");
+    }
+    let zone = if digits > 0 { &rest[1 + digits..] } else { rest };
+    let zone_ok =
+        zone.starts_with('Z') || (zone.len() >= 6 && zone.starts_with(['+', '-']) && zone.as_bytes()[3] == b':');
+    let zone_length = if zone.starts_with('Z') { 1 } else { 6 };
+    match zone.get(zone_length..) {
+        Some(extra) if zone_ok && !extra.is_empty() => format!("parsing time {text:?}: extra text: {extra:?}"),
+        Some(_) if zone_ok => format!("parsing time {text:?}: day out of range"),
+        _ => cannot(zone, "Z07:00"),
+    }
+}
+
 fn days_in_month(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,

@@ -11,6 +11,9 @@ const FIELDS: &str = include_str!("../../data/fields.tsv");
 const MESSAGE_CELLS: usize = 11;
 const FIELD_CELLS: usize = 18;
 
+/// Fields of one message in JSON; the largest (JSONSchemaProps) has 43.
+const JSON_FIELDS_MAX: usize = 128;
+
 pub(super) fn load() -> Schema {
     let mut messages = Vec::new();
     // One string for all full names, cut afterwards: one allocation instead of one per message.
@@ -54,11 +57,17 @@ pub(super) fn load() -> Schema {
         by_json.sort_by_key(|field| field.json);
         let mut by_number: Vec<&'static Field> = own.iter().filter(|field| field.number.is_some()).collect();
         by_number.sort_by_key(|field| field.number);
+        assert!(
+            json.len() <= JSON_FIELDS_MAX,
+            "the decoder keeps a message's seen fields in 128 bits"
+        );
+        let always: Vec<&'static Field> = json.iter().copied().filter(|field| field.always_written()).collect();
         let layout = Layout {
             fields: own,
             json: json.into(),
             by_json: by_json.into(),
             by_number: by_number.into(),
+            always: always.into(),
         };
         message.layout.set(layout).expect("each message is visited once");
     }
