@@ -184,7 +184,7 @@ impl EmbeddedStore {
 impl Store for EmbeddedStore {
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {
         self.check_alive()?;
-        let size = writer::size(&txn);
+        let size = txn.size();
         if size > MAX_TXN_BYTES {
             return Err(StoreError::TooLarge {
                 size,
@@ -238,7 +238,7 @@ impl Store for EmbeddedStore {
     }
 
     fn request_progress(&self) {
-        self.shared.ring.request_progress();
+        self.shared.ring.request_progress(0);
     }
 
     async fn compact(&self, revision: u64) -> Result<(), StoreError> {

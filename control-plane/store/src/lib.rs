@@ -9,8 +9,8 @@
 //!   `StoreError::Unknown`.
 //! - `list` at revision 0 reads the newest state; at a revision N exactly the state at N, or `Compacted`.
 //! - `watch` after revision N yields every later change of the prefix exactly once, in revision order; changes of one
-//!   transaction arrive in one batch. When N is already compacted the first item is `Compacted`. A watcher that falls
-//!   behind its queue is ended with `Compacted` too; it never slows a writer.
+//!   transaction arrive in one batch. When a change after N is already compacted the first item is `Compacted`. A watcher
+//!   so slow that history overtakes it is ended with `Compacted` too; it never slows a writer. N may lie in the future.
 //! - API objects live below the prefix (`/registry`), one per transaction. Bookkeeping keys (node ledgers, …) live
 //!   outside it and may join an object's transaction.
 
@@ -68,7 +68,20 @@ pub enum Operation {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {
     pub compares: Vec<Compare>,
+    /// A key may appear in one of them only.
     pub operations: Vec<Operation>,
+}
+
+impl Txn {
+    /// Bytes that count against `MAX_TXN_BYTES`.
+    pub fn size(&self) -> usize {
+        let compares = self.compares.iter().map(|compare| compare.key.len());
+        let operations = self.operations.iter().map(|operation| match operation {
+            Operation::Put { key, value } => key.len() + value.len(),
+            Operation::Delete { key } => key.len(),
+        });
+        compares.chain(operations).sum()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! The recent changes of a store, kept once for all its watches.
 //!
 //! A store pushes every committed revision in order. A watch is a cursor into the ring: a watcher costs no copy of the
-//! changes and never slows the writer; one that is too slow finds its cursor below the ring's floor and ends with
-//! `Compacted`. A watcher is woken only by changes below its prefix, by a request for progress, or when it lags far.
+//! changes and never slows the writer; one that is so slow that the ring forgets a change before it was read ends with
+//! `Compacted`. A watcher is woken only by changes below its prefix or by a request for progress.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,6 @@ use crate::{Change, WatchItem};
 const PULL_REVISIONS: usize = 1024;
 /// An idle watch learns the store's revision at least this often (bookmarks must not grow stale).
 const IDLE_PROGRESS: Duration = Duration::from_secs(1);
-/// After this many revisions every watcher is woken, wanted or not, so that a quiet one does not fall off the ring.
-const WAKE_ALL_REVISIONS: u64 = 4096;
 /// What an entry costs besides its values, roughly: keys, revisions, the containers.
 const ENTRY_OVERHEAD: usize = 200;
 
@@ -45,22 +43,52 @@ struct Inner {
     head: u64,
     bytes: usize,
     closed: bool,
-    last_wake_all: u64,
+    /// When `head` gets here, all watchers are told of their progress.
+    progress_at: Option<u64>,
     watchers: Vec<Weak<Slot>>,
 }
 
-/// What the publisher knows of a watcher.
+/// What the ring knows of a watcher. `cursor` and `lost` are read and written under the ring's lock only; they are atomic
+/// so that they can be shared without another lock.
 struct Slot {
     prefix: String,
     wake: Notify,
     progress_wanted: AtomicBool,
+    /// Everything up to this revision has been taken, or did not concern the watcher.
+    cursor: AtomicU64,
+    /// A change that concerns the watcher was forgotten before it was taken.
+    lost: AtomicBool,
+}
+
+impl Slot {
+    fn concerned(&self, changes: &[Change]) -> bool {
+        changes.iter().any(|change| key_of(change).starts_with(&self.prefix))
+    }
+
+    fn cursor(&self) -> u64 {
+        self.cursor.load(Ordering::Relaxed)
+    }
+
+    fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+}
+
+impl Inner {
+    /// The watchers that still exist.
+    fn watchers(&mut self) -> Vec<Arc<Slot>> {
+        let mut alive = Vec::with_capacity(self.watchers.len());
+        self.watchers
+            .retain(|watcher| watcher.upgrade().map(|slot| alive.push(slot)).is_some());
+        alive
+    }
 }
 
 pub(crate) struct Ring {
     inner: Mutex<Inner>,
 }
 
-/// The first key of a change batch's entry is all that matters to a watcher's filter.
 pub(crate) fn key_of(change: &Change) -> &str {
     match change {
         Change::Put { current, .. } => &current.key,
@@ -76,6 +104,7 @@ fn size_of(change: &Change) -> usize {
 }
 
 impl Ring {
+    /// A ring that knows nothing up to `revision`.
     pub(crate) fn new(revision: u64) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::new(Inner {
@@ -84,7 +113,7 @@ impl Ring {
                 head: revision,
                 bytes: 0,
                 closed: false,
-                last_wake_all: revision,
+                progress_at: None,
                 watchers: Vec::new(),
             }),
         })
@@ -99,17 +128,16 @@ impl Ring {
     pub(crate) fn push(&self, batch: Vec<(u64, Arc<[Change]>)>) {
         let now = Instant::now();
         let mut inner = self.lock();
-        let mut woken = Vec::new();
-        inner.watchers.retain(|watcher| match watcher.upgrade() {
-            Some(slot) => {
-                let concerned = || batch.iter().flat_map(|(_, changes)| changes.iter());
-                if concerned().any(|change| key_of(change).starts_with(&slot.prefix)) {
-                    woken.push(slot);
-                }
-                true
-            }
-            None => false,
-        });
+        let mut woken = inner.watchers();
+        let newest = batch.last().map_or(inner.head, |(revision, _)| *revision);
+        if inner.progress_at.is_some_and(|at| at <= newest) {
+            inner.progress_at = None;
+            woken
+                .iter()
+                .for_each(|slot| slot.progress_wanted.store(true, Ordering::Release));
+        } else {
+            woken.retain(|slot| batch.iter().any(|(_, changes)| slot.concerned(changes)));
+        }
         for (revision, changes) in batch {
             debug_assert!(revision > inner.head, "revisions only grow");
             let bytes = changes.iter().map(size_of).sum::<usize>() + ENTRY_OVERHEAD;
@@ -122,20 +150,8 @@ impl Ring {
                 changes,
             });
         }
-        if inner.head - inner.last_wake_all >= WAKE_ALL_REVISIONS {
-            inner.last_wake_all = inner.head;
-            woken = inner.watchers.iter().filter_map(Weak::upgrade).collect();
-        }
         drop(inner);
-        for slot in woken {
-            slot.wake.notify_one();
-        }
-    }
-
-    /// The store is known to be at `revision`, and nothing changed since the last push.
-    pub(crate) fn advance(&self, revision: u64) {
-        let mut inner = self.lock();
-        inner.head = inner.head.max(revision);
+        woken.iter().for_each(|slot| slot.wake.notify_one());
     }
 
     /// The revision up to which the ring must be trimmed to keep within its limits, if it must.
@@ -153,15 +169,21 @@ impl Ring {
         upto
     }
 
-    /// Forgets the changes up to and including `revision`; returns them.
+    /// Forgets the changes up to and including `revision`; returns them. Watchers that had yet to take one of them end.
     pub(crate) fn trim(&self, revision: u64) -> Vec<Arc<[Change]>> {
         let mut inner = self.lock();
+        let watchers = inner.watchers();
         let mut gone = Vec::new();
         while inner.entries.front().is_some_and(|entry| entry.revision <= revision) {
-            if let Some(entry) = inner.entries.pop_front() {
-                inner.bytes -= entry.bytes;
-                gone.push(entry.changes);
+            let Some(entry) = inner.entries.pop_front() else { break };
+            inner.bytes -= entry.bytes;
+            for slot in watchers.iter().filter(|slot| slot.cursor() < entry.revision) {
+                if slot.concerned(&entry.changes) {
+                    slot.lose();
+                }
+                slot.cursor.store(entry.revision, Ordering::Relaxed);
             }
+            gone.push(entry.changes);
         }
         inner.floor = inner.floor.max(revision);
         gone
@@ -169,27 +191,33 @@ impl Ring {
 
     /// Changes were missed: nothing up to `revision` is known any more. Every watcher below it ends.
     pub(crate) fn reset(&self, revision: u64) {
-        self.trim(revision);
         let mut inner = self.lock();
+        inner.entries.clear();
+        inner.bytes = 0;
         inner.head = inner.head.max(revision);
         inner.floor = inner.floor.max(revision);
-        let woken: Vec<_> = inner.watchers.iter().filter_map(Weak::upgrade).collect();
-        drop(inner);
-        woken.iter().for_each(|slot| slot.wake.notify_one());
+        inner
+            .watchers()
+            .iter()
+            .filter(|slot| slot.cursor() < revision)
+            .for_each(|slot| slot.lose());
     }
 
     /// Ends all watches: the store is gone.
     pub(crate) fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
-        let woken: Vec<_> = inner.watchers.iter().filter_map(Weak::upgrade).collect();
-        drop(inner);
-        woken.iter().for_each(|slot| slot.wake.notify_one());
+        inner.watchers().iter().for_each(|slot| slot.wake.notify_one());
     }
 
-    pub(crate) fn request_progress(&self) {
-        let woken: Vec<_> = self.lock().watchers.iter().filter_map(Weak::upgrade).collect();
-        for slot in woken {
+    /// Has every watcher yield its progress, as soon as the ring is at `revision`.
+    pub(crate) fn request_progress(&self, revision: u64) {
+        let mut inner = self.lock();
+        if inner.head < revision {
+            inner.progress_at = Some(inner.progress_at.unwrap_or(0).max(revision));
+            return;
+        }
+        for slot in inner.watchers() {
             slot.progress_wanted.store(true, Ordering::Release);
             slot.wake.notify_one();
         }
@@ -205,16 +233,19 @@ impl Ring {
 
     /// A watch of the changes after `cursor` below `prefix`.
     pub(crate) fn watch(self: &Arc<Self>, prefix: &str, cursor: u64) -> RingWatch {
+        let mut inner = self.lock();
         let slot = Arc::new(Slot {
             prefix: prefix.to_owned(),
             wake: Notify::new(),
             progress_wanted: AtomicBool::new(false),
+            cursor: AtomicU64::new(cursor),
+            lost: AtomicBool::new(cursor < inner.floor),
         });
-        self.lock().watchers.push(Arc::downgrade(&slot));
+        inner.watchers.push(Arc::downgrade(&slot));
+        drop(inner);
         RingWatch {
             ring: self.clone(),
             slot,
-            cursor,
             told: cursor,
             ready: VecDeque::new(),
             ended: false,
@@ -238,8 +269,6 @@ enum Pulled {
 pub(crate) struct RingWatch {
     ring: Arc<Ring>,
     slot: Arc<Slot>,
-    /// Everything up to this revision has been taken out of the ring.
-    cursor: u64,
     /// The last revision that the reader has been told.
     told: u64,
     ready: VecDeque<WatchItem>,
@@ -247,12 +276,13 @@ pub(crate) struct RingWatch {
 }
 
 impl RingWatch {
-    fn pull(&mut self) -> Pulled {
+    fn pull(&self) -> Pulled {
         let inner = self.ring.lock();
-        if self.cursor < inner.floor {
+        if self.slot.lost.load(Ordering::Relaxed) {
             return Pulled::Gone { floor: inner.floor };
         }
-        let first = inner.entries.partition_point(|entry| entry.revision <= self.cursor);
+        let mut cursor = self.slot.cursor();
+        let first = inner.entries.partition_point(|entry| entry.revision <= cursor);
         if first == inner.entries.len() {
             let head = inner.head;
             return if inner.closed {
@@ -263,15 +293,12 @@ impl RingWatch {
         }
         let mut found = Vec::new();
         for entry in inner.entries.range(first..).take(PULL_REVISIONS) {
-            self.cursor = entry.revision;
-            if entry
-                .changes
-                .iter()
-                .any(|change| key_of(change).starts_with(&self.slot.prefix))
-            {
+            cursor = entry.revision;
+            if self.slot.concerned(&entry.changes) {
                 found.push((entry.revision, entry.changes.clone()));
             }
         }
+        self.slot.cursor.store(cursor, Ordering::Relaxed);
         Pulled::Some(found)
     }
 
@@ -300,7 +327,6 @@ impl RingWatch {
                 Pulled::Closed => self.ended = true,
                 Pulled::Nothing { head } => {
                     if self.slot.progress_wanted.swap(false, Ordering::AcqRel) && head > self.told {
-                        self.cursor = self.cursor.max(head);
                         self.told = head;
                         return Some(WatchItem::Progress { revision: head });
                     }

@@ -94,7 +94,7 @@ impl Writer {
                     permit,
                 } => {
                     txns += 1;
-                    bytes += size(&txn);
+                    bytes += txn.size();
                     self.admit(&mut pending, txn, deadline, reply, permit);
                 }
             }
@@ -192,16 +192,6 @@ impl Writer {
             some.iter().for_each(|key| index.trim(key));
         }
     }
-}
-
-/// Bytes that count against `MAX_TXN_BYTES`.
-pub(crate) fn size(txn: &Txn) -> usize {
-    let compares: usize = txn.compares.iter().map(|compare| compare.key.len()).sum();
-    let operations = txn.operations.iter().map(|operation| match operation {
-        Operation::Put { key, value } => key.len() + value.len(),
-        Operation::Delete { key } => key.len(),
-    });
-    compares + operations.sum::<usize>()
 }
 
 fn evaluate(index: &Index, pending: &mut Pending, txn: Txn) -> TxnOutcome {
