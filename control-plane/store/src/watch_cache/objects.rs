@@ -152,13 +152,10 @@ impl Objects {
         let removed = chunk.remove(position.offset);
         if chunk.is_empty() {
             chunks.remove(position.chunk);
-        } else if chunk.len() < SPARSE {
-            let left = if position.chunk + 1 < chunks.len() {
-                position.chunk
-            } else {
-                position.chunk.wrapping_sub(1)
-            };
-            if left + 1 < chunks.len() && chunks[left].len() + chunks[left + 1].len() <= CHUNK {
+        } else if chunk.len() < SPARSE && chunks.len() > 1 {
+            // With the next chunk, or the last with the one before.
+            let left = position.chunk.min(chunks.len() - 2);
+            if chunks[left].len() + chunks[left + 1].len() <= CHUNK {
                 let right = chunks.remove(left + 1);
                 Arc::make_mut(&mut chunks[left]).extend(right.iter().cloned());
             }
