@@ -15,6 +15,10 @@ pub const DEPTH_MAX: usize = 100;
 /// Strict-decoding problems of one body beyond this number are not listed (as in Kubernetes).
 pub const PROBLEMS_MAX: usize = 100;
 
+/// Objects (JSON maps with content) in one body; more are refused. A map takes some 700 bytes of memory however little
+/// text it had, so a body of 3 MiB could otherwise ask for 700 MB. Real bodies have a few thousand.
+pub const OBJECTS_MAX: usize = 100_000;
+
 /// Why a body could not be decoded. Every Display is the text that Kubernetes has for it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -40,6 +44,9 @@ pub enum CodecError {
     /// Nested deeper than [`DEPTH_MAX`].
     #[error("exceeded max depth")]
     TooDeep,
+    /// More than [`OBJECTS_MAX`] objects.
+    #[error("the body has more than {OBJECTS_MAX} objects")]
+    TooManyValues,
 }
 
 /// A decoded body.

@@ -16,6 +16,9 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 /// Go's zero time, 0001-01-01T00:00:00Z, which Kubernetes treats as "not set".
 pub const GO_ZERO_SECONDS: i64 = -62_135_596_800;
 
+/// What RFC 3339 can write: years 0000 to 9999.
+pub(crate) const RFC3339_SECONDS: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
+
 /// `2006-01-02T15:04:05Z` (metav1.Time).
 pub fn format_rfc3339(seconds: i64) -> String {
     let mut out = civil(seconds);

@@ -13,6 +13,8 @@ use serde_json::Value;
 use super::{CodecError, Decoded};
 use crate::schema::Message;
 
+pub(super) use special::{micro_time_value, schema_of, time_value};
+
 /// Decodes a JSON body.
 ///
 /// With a message, the value is what Go would print after decoding: unknown fields are dropped (and listed), `null` and
@@ -35,6 +37,11 @@ pub fn decode_value(value: &Value, message: &'static Message) -> Result<Decoded,
 /// What Go would print after decoding `value`: [`decode_value`] without the list of problems.
 pub fn normalize(value: &Value, message: &'static Message) -> Result<Value, CodecError> {
     decode_value(value, message).map(|decoded| decoded.value)
+}
+
+/// JSON text inside of another format. No problems are listed.
+pub(super) fn raw_json(text: &[u8]) -> Result<Value, CodecError> {
+    decode(text, None).map(|decoded| decoded.value)
 }
 
 /// A number from its JSON text, as an integer if it is whole (Go prints `1.0` as `1`); none if it is out of range.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Codec, Field, Layout, ListType, MapType, Message, Schema, Type};
+use super::{Codec, Field, Layout, ListType, META_GROUP, MapType, Message, Schema, Type};
 
 const MESSAGES: &str = include_str!("../../data/messages.tsv");
 const FIELDS: &str = include_str!("../../data/fields.tsv");
@@ -71,11 +71,12 @@ pub(super) fn load() -> Schema {
         };
         message.layout.set(layout).expect("each message is visited once");
     }
+    // A WatchEvent carries no TypeMeta of its own, but its envelope may name it.
     let by_kind = messages
         .iter()
-        .filter(|m| m.is_kind)
+        .filter(|m| m.is_kind || (m.group == META_GROUP && m.name == "WatchEvent"))
         .map(|m| ((m.group, m.version, m.name), m))
-        .collect::<HashMap<_, _>>();
+        .collect();
     Schema {
         messages,
         by_full_name,

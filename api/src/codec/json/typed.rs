@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::super::{CodecError, Decoded, PROBLEMS_MAX, zero};
+use super::super::{CodecError, Decoded, OBJECTS_MAX, PROBLEMS_MAX, zero};
 use super::number_from_text;
 use super::path::Path;
 use super::scan::Scanner;
@@ -17,6 +17,8 @@ const GO_TYPE_META: &str =
 pub(super) struct Decoder<'a> {
     pub(super) scan: Scanner<'a>,
     problems: Vec<String>,
+    /// Objects so far, see [`OBJECTS_MAX`].
+    objects: usize,
     /// Inside of a value whose Go type decodes itself, which is not strict.
     pub(super) quiet: bool,
     /// The first type error. Decoding goes on, because a syntax error further on would win.
@@ -30,6 +32,7 @@ impl<'a> Decoder<'a> {
         Self {
             scan: Scanner::new(text),
             problems: Vec::new(),
+            objects: 0,
             quiet: false,
             error: None,
             fatal: None,
@@ -197,7 +200,7 @@ impl<'a> Decoder<'a> {
             }
         }
         map.append(&mut fresh);
-        Ok(Value::Object(map))
+        self.object(map)
     }
 
     /// A message of any codec; null if it is null or does not fit.
@@ -235,7 +238,16 @@ impl<'a> Decoder<'a> {
             }
         }
         zero::fill(message, &mut map);
-        Ok(Value::Object(map))
+        self.object(map)
+    }
+
+    fn object(&mut self, map: Map<String, Value>) -> Result<Value> {
+        self.objects += usize::from(!map.is_empty());
+        if self.objects > OBJECTS_MAX {
+            Err(CodecError::TooManyValues)
+        } else {
+            Ok(Value::Object(map))
+        }
     }
 
     /// A value without a type. Duplicate keys are listed if `strict`; the last one wins.
@@ -252,7 +264,7 @@ impl<'a> Decoder<'a> {
                     let value = self.free(&here, strict)?;
                     map.insert(key.into_owned(), value);
                 }
-                Ok(Value::Object(map))
+                self.object(map)
             }
             b'[' => {
                 self.scan.enter()?;
