@@ -34,7 +34,8 @@ pub struct WriteContext {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeleteMode {
     Immediate,
-    /// Set deletionTimestamp and wait this many seconds for whoever runs it (Pods).
+    /// Set deletionTimestamp and wait this many seconds for whoever runs it (Pods). With 0 the object goes at once, but
+    /// is answered as marked (deletionTimestamp, grace period 0, next generation), not as a Status.
     Graceful { grace_period_seconds: i64 },
 }
 
@@ -108,6 +109,15 @@ pub trait Strategy: Send + Sync + 'static {
     fn tracks_generation(&self) -> bool {
         false
     }
+    /// Whether a write raises the generation, for kinds that track it: by default when anything but metadata and status
+    /// differs.
+    fn raises_generation(&self, new: &Value, old: &Value) -> bool {
+        let rest = |value: &Value| -> Vec<(String, Value)> {
+            let fields = value.as_object().into_iter().flatten();
+            fields.filter(|(k, _)| *k != "metadata" && *k != "status").map(|(k, v)| (k.clone(), v.clone())).collect()
+        };
+        rest(new) != rest(old)
+    }
     /// PUT on an absent object creates it.
     fn allows_create_on_update(&self) -> bool {
         false
@@ -143,6 +153,10 @@ pub trait Strategy: Send + Sync + 'static {
             skiff_api::object::name(object).into(),
             skiff_api::object::str_at(object, "/metadata/creationTimestamp").into(),
         ]
+    }
+    /// Conditions of a table row, as JSON (`kubectl get --watch` greys out pods that have completed).
+    fn row_conditions(&self, _object: &Value) -> Vec<Value> {
+        Vec::new()
     }
     /// Values of the selectable fields beyond metadata.name and metadata.namespace, absent ones as `""`.
     fn selectable_fields(&self, _object: &Value) -> Vec<(&'static str, String)> {
