@@ -13,6 +13,7 @@ pub mod field;
 pub mod kind;
 pub mod names;
 pub mod object;
+pub mod patch;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

@@ -1,0 +1,230 @@
+//! Walks over one or two values by their shape: what set do they make, how do they differ, merge them, take away paths.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::map_of;
+use super::set::{PathElement, Set};
+use super::shape::Shape;
+
+/// How two values differ, as sets of paths.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) added: Set,
+    pub(super) modified: Set,
+    pub(super) removed: Set,
+}
+
+pub(super) fn compare(old: Option<&Value>, new: Option<&Value>, shape: Shape) -> Changes {
+    let mut changes = Changes::default();
+    compare_at(old, new, shape, &mut Vec::new(), &mut changes);
+    changes
+}
+
+fn compare_at(old: Option<&Value>, new: Option<&Value>, shape: Shape, path: &mut Vec<PathElement>, out: &mut Changes) {
+    let whole = |out: &mut Changes, path: &[PathElement]| match (old, new) {
+        (None, None) => {}
+        (None, Some(_)) => out.added.insert(path),
+        (Some(_), None) => out.removed.insert(path),
+        (Some(a), Some(b)) if a != b => out.modified.insert(path),
+        (Some(_), Some(_)) => {}
+    };
+    let children: BTreeMap<PathElement, (Option<&Value>, Option<&Value>, Shape)> = match shape {
+        Shape::Leaf => return whole(out, path),
+        Shape::Unknown if !old.or(new).is_some_and(Value::is_object) => return whole(out, path),
+        Shape::Struct(_) | Shape::Map(_) | Shape::Unknown => {
+            let mut children = BTreeMap::new();
+            for (name, value) in map_of(old).into_iter().flatten() {
+                children.insert(PathElement::field(name), (Some(value), None, shape.member(name)));
+            }
+            for (name, value) in map_of(new).into_iter().flatten() {
+                let entry = children.entry(PathElement::field(name)).or_insert((None, None, shape.member(name)));
+                entry.1 = Some(value);
+            }
+            children
+        }
+        Shape::List(_) => {
+            let mut children = BTreeMap::new();
+            for item in items_of(old) {
+                children.insert(shape.element(item), (Some(item), None, shape.item()));
+            }
+            for item in items_of(new) {
+                children.entry(shape.element(item)).or_insert((None, None, shape.item())).1 = Some(item);
+            }
+            children
+        }
+    };
+    // Empty and absent differ, so two empty things are compared as wholes.
+    if children.is_empty() {
+        return whole(out, path);
+    }
+    for (element, (old, new, shape)) in children {
+        path.push(element);
+        compare_at(old, new, shape, path, out);
+        path.pop();
+    }
+    match (old, new) {
+        (None, Some(_)) => out.added.insert(path),
+        (Some(_), None) => out.removed.insert(path),
+        _ => {}
+    }
+}
+
+fn items_of(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The paths that a configuration claims.
+pub(super) fn claimed(value: &Value, shape: Shape) -> Set {
+    let mut set = Set::default();
+    claim(value, shape, &mut Vec::new(), &mut set);
+    set
+}
+
+fn claim(value: &Value, shape: Shape, path: &mut Vec<PathElement>, set: &mut Set) {
+    match (shape, value) {
+        (Shape::Struct(_) | Shape::Map(_) | Shape::Unknown, Value::Object(map)) => {
+            for (name, inner) in map {
+                path.push(PathElement::field(name));
+                claim(inner, shape.member(name), path, set);
+                let is_empty = inner.is_null() || inner.as_object().is_some_and(Map::is_empty);
+                // A key of a map is a choice of its own; a field of a struct only leads further.
+                if is_empty || !matches!(shape, Shape::Struct(_)) {
+                    set.insert(path);
+                }
+                path.pop();
+            }
+        }
+        (Shape::List(_), Value::Array(items)) => {
+            for item in items {
+                path.push(shape.element(item));
+                claim(item, shape.item(), path, set);
+                set.insert(path);
+                path.pop();
+            }
+        }
+        (Shape::List(_), _) => {}
+        _ => set.insert(path),
+    }
+}
+
+/// The first list with two items of the same key, as (path of the list, the item's name in a path).
+pub(super) fn duplicate(value: &Value, shape: Shape) -> Option<(String, PathElement)> {
+    duplicate_at(value, shape, &mut String::new())
+}
+
+fn duplicate_at(value: &Value, shape: Shape, path: &mut String) -> Option<(String, PathElement)> {
+    let length = path.len();
+    let mut inside = |inner: &Value, shape: Shape, element: &PathElement| {
+        path.push_str(&element.to_string());
+        let found = duplicate_at(inner, shape, path);
+        path.truncate(length);
+        found
+    };
+    match (shape, value) {
+        (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => {
+            map.iter().find_map(|(name, inner)| inside(inner, shape.member(name), &PathElement::field(name)))
+        }
+        (Shape::List(_), Value::Array(items)) => {
+            let mut seen = std::collections::BTreeSet::new();
+            for item in items {
+                let element = shape.element(item);
+                if let Some(found) = inside(item, shape.item(), &element) {
+                    return Some(found);
+                }
+                if !seen.insert(element.clone()) {
+                    return Some((path.clone(), element));
+                }
+            }
+            None
+        }
+        _ => None,
+    }
+}
+
+/// `base` with `over` merged in; where both say something about one leaf, `over` wins.
+pub(super) fn merge(base: &Value, over: &Value, shape: Shape) -> Value {
+    match (shape, base, over) {
+        (Shape::Struct(_) | Shape::Map(_) | Shape::Unknown, Value::Object(old), Value::Object(new)) => {
+            let mut merged = old.clone();
+            for (name, value) in new {
+                let inner = match old.get(name) {
+                    Some(existing) => merge(existing, value, shape.member(name)),
+                    None => value.clone(),
+                };
+                merged.insert(name.clone(), inner);
+            }
+            Value::Object(merged)
+        }
+        (Shape::List(_), Value::Array(old), Value::Array(new)) => Value::Array(merge_lists(old, new, shape)),
+        _ => over.clone(),
+    }
+}
+
+/// Shared items take the order of `new`; items of one side only stay before what follows them there.
+fn merge_lists(old: &[Value], new: &[Value], shape: Shape) -> Vec<Value> {
+    let old: Vec<(PathElement, &Value)> = old.iter().map(|item| (shape.element(item), item)).collect();
+    let new: Vec<(PathElement, &Value)> = new.iter().map(|item| (shape.element(item), item)).collect();
+    let position = |list: &[(PathElement, &Value)], element: &PathElement| list.iter().position(|(e, _)| e == element);
+    let mut merged = Vec::with_capacity(old.len() + new.len());
+    let mut old_at = 0;
+    let mut new_at = 0;
+    while old_at < old.len() || new_at < new.len() {
+        if let Some((element, item)) = old.get(old_at) {
+            match position(&new, element) {
+                None => {
+                    merged.push((*item).clone());
+                    old_at += 1;
+                    continue;
+                }
+                // Written already, at its place in the new order.
+                Some(place) if place < new_at => {
+                    old_at += 1;
+                    continue;
+                }
+                Some(_) => {}
+            }
+        }
+        let Some((element, item)) = new.get(new_at) else { break };
+        let inner = match position(&old, element) {
+            Some(at) => merge(old[at].1, item, shape.item()),
+            None => (*item).clone(),
+        };
+        merged.push(inner);
+        new_at += 1;
+    }
+    merged
+}
+
+/// Takes out of `value` what was claimed `before` and is claimed by nobody `now`. A struct, map or item that nobody
+/// mentions any more goes whole, with whatever defaults had been filled into it.
+pub(super) fn prune(value: &mut Value, before: &Set, now: &Set, shape: Shape) {
+    let nothing = Set::default();
+    match (shape, value) {
+        (Shape::Struct(_) | Shape::Map(_) | Shape::Unknown, Value::Object(map)) => {
+            for element in before.elements() {
+                let PathElement::Field(name) = element else { continue };
+                if !now.mentions(element) {
+                    map.remove(name);
+                } else if let Some(inner) = map.get_mut(name) {
+                    let (before, now) = (before.below(element), now.below(element));
+                    prune(inner, before.unwrap_or(&nothing), now.unwrap_or(&nothing), shape.member(name));
+                }
+            }
+        }
+        (Shape::List(_), Value::Array(items)) => {
+            items.retain(|item| {
+                let element = shape.element(item);
+                !before.mentions(&element) || now.mentions(&element)
+            });
+            for item in items {
+                let element = shape.element(item);
+                if let Some(before) = before.below(&element) {
+                    prune(item, before, now.below(&element).unwrap_or(&nothing), shape.item());
+                }
+            }
+        }
+        _ => {}
+    }
+}
