@@ -1,0 +1,159 @@
+//! What agent and worker say to each other: frames of a 4-byte little-endian length and JSON, over a Unix socket.
+//!
+//! The worker greets with everything it runs; then answers and changes follow in one order, so that the agent's picture
+//! of the worker is right whenever an answer arrives.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use skiff_runtime::{ContainerSpec, RuntimeError, SandboxSpec, SandboxState};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::inspect::Kind;
+use crate::limits;
+
+/// Grows whenever an older worker would misunderstand; such a worker is ended by the agent instead of adopted.
+pub(crate) const PROTOCOL: u32 = 1;
+/// Name of the socket in the worker's directory.
+pub(crate) const SOCKET: &str = "control.sock";
+
+/// Compiled code, as the agent vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Artifact {
+    pub(crate) path: PathBuf,
+    /// The worker checks it on the open file before mapping.
+    pub(crate) sha256: String,
+    pub(crate) kind: Kind,
+    pub(crate) p3: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Call {
+    CreateSandbox { spec: SandboxSpec },
+    RemoveSandbox { pod_uid: String },
+    CreateContainer { spec: Box<ContainerSpec>, artifact: Artifact },
+    StartContainer { pod_uid: String, name: String },
+    StopContainer { pod_uid: String, name: String, grace_period_seconds: u64 },
+    RemoveContainer { pod_uid: String, name: String },
+}
+
+impl Call {
+    /// The pod that it concerns.
+    pub(crate) fn pod_uid(&self) -> &str {
+        match self {
+            Self::CreateSandbox { spec } => &spec.pod_uid,
+            Self::CreateContainer { spec, .. } => &spec.pod_uid,
+            Self::RemoveSandbox { pod_uid }
+            | Self::StartContainer { pod_uid, .. }
+            | Self::StopContainer { pod_uid, .. }
+            | Self::RemoveContainer { pod_uid, .. } => pod_uid,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) id: u64,
+    pub(crate) call: Call,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// First on every connection, and again when changes were lost: everything that runs.
+    All { protocol: u32, pid: u32, namespace: String, pods: Vec<(SandboxSpec, SandboxState)> },
+    /// A pod as it is now; None = gone.
+    Changed { pod_uid: String, pod: Option<SandboxState> },
+    /// The end of a call, after the pod's state that it led to.
+    Answer { id: u64, error: Option<WireError> },
+}
+
+/// A `RuntimeError` on the wire.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum WireError {
+    Unrunnable(String),
+    /// The compiled code on disk is not what was compiled.
+    Damaged(String),
+    Sandbox(String),
+    Create(String),
+    Start(String),
+    NotFound(String),
+}
+
+impl From<WireError> for RuntimeError {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Unrunnable(why) | WireError::Damaged(why) => Self::Unrunnable { why },
+            WireError::Sandbox(why) => Self::Sandbox { why },
+            WireError::Create(why) => Self::Create { why },
+            WireError::Start(why) => Self::Start { why },
+            WireError::NotFound(what) => Self::NotFound { what },
+        }
+    }
+}
+
+/// How a worker is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerArgs {
+    pub(crate) dir: PathBuf,
+    pub(crate) namespace: String,
+    pub(crate) slots: u32,
+    pub(crate) threads: usize,
+    /// Guests may reach nothing in these, beside what is always refused.
+    pub(crate) denied: Vec<IpAddr>,
+}
+
+/// Reads one frame; None at the end of the stream. Errors: a frame over the bound, broken JSON, IO.
+pub(crate) async fn read<T: for<'de> Deserialize<'de>>(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> std::io::Result<Option<T>> {
+    let mut length = [0; 4];
+    match stream.read_exact(&mut length).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let length = u32::from_le_bytes(length);
+    if length > limits::FRAME_BYTES_MAX {
+        return Err(std::io::Error::other(format!("a frame of {length} bytes")));
+    }
+    let mut body = Vec::new();
+    // The length is only believed as bytes arrive.
+    stream.take(u64::from(length)).read_to_end(&mut body).await?;
+    if body.len() != length as usize {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&body)?))
+}
+
+/// Writes one frame.
+pub(crate) async fn write(stream: &mut (impl AsyncWrite + Unpin), value: &impl Serialize) -> std::io::Result<()> {
+    let mut frame = vec![0; 4];
+    serde_json::to_writer(&mut frame, value)?;
+    let length = u32::try_from(frame.len() - 4).ok().filter(|length| *length <= limits::FRAME_BYTES_MAX);
+    let length = length.ok_or_else(|| std::io::Error::other("a frame over the bound"))?;
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    stream.write_all(&frame).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_frame_over_the_bound_is_refused_before_it_is_read() {
+        let (mut ours, mut theirs) = tokio::io::duplex(64);
+        theirs.write_all(&u32::MAX.to_le_bytes()).await.expect("write");
+        assert!(read::<Message>(&mut ours).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn frames_arrive_as_sent_and_a_cut_one_is_the_end() {
+        let (mut ours, mut theirs) = tokio::io::duplex(4096);
+        write(&mut theirs, &Message::Answer { id: 7, error: None }).await.expect("write");
+        theirs.write_all(&[9, 0, 0, 0, b'{']).await.expect("write");
+        drop(theirs);
+        assert!(matches!(read::<Message>(&mut ours).await, Ok(Some(Message::Answer { id: 7, error: None }))));
+        assert!(matches!(read::<Message>(&mut ours).await, Ok(None)));
+    }
+}

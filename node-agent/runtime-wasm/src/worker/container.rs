@@ -1,0 +1,279 @@
+//! One container: its state, and the task that runs its guest to an end.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::FutureExt;
+use skiff_runtime::{ContainerPhase, ContainerSpec, ContainerState, SandboxSpec};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Changes;
+use super::cpu::{CpuMeter, metered};
+use super::executor::Executor;
+use super::exit::Exit;
+use super::guest::Surroundings;
+use super::http;
+use super::logs::ContainerLog;
+use super::memory::ContainerMemory;
+use super::net::PodNet;
+use super::program::Program;
+use super::stdin::Stdin;
+use super::storage;
+use crate::protocol::WireError;
+
+/// What the agent asked of a running container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    No,
+    /// End by then.
+    By(Instant),
+}
+
+struct Status {
+    phase: ContainerPhase,
+    started_at: i64,
+    finished_at: i64,
+    exit: Exit,
+}
+
+pub(crate) struct Container {
+    pub(crate) surroundings: Surroundings,
+    pub(crate) program: Arc<Program>,
+    pub(crate) cpu: Arc<CpuMeter>,
+    pub(crate) stop: watch::Sender<Stop>,
+    status: Mutex<Status>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    changes: Changes,
+}
+
+pub(crate) fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+}
+
+impl Container {
+    pub(crate) fn create(
+        sandbox: Arc<SandboxSpec>,
+        net: Arc<PodNet>,
+        spec: ContainerSpec,
+        program: Arc<Program>,
+        changes: Changes,
+    ) -> Result<Self, WireError> {
+        let log = ContainerLog::create(&sandbox.log_dir, &spec.name, spec.attempt)
+            .map_err(|error| WireError::Create(format!("make the log file in {}: {error}", sandbox.log_dir.display())))?;
+        for mount in &spec.mounts {
+            if !mount.host_path.is_dir() {
+                return Err(WireError::Create(format!("mount {:?} is not a directory", mount.container_path)));
+            }
+        }
+        let memory = Arc::new(ContainerMemory::new(spec.resources.memory_limit_bytes));
+        let cpu = Arc::new(CpuMeter::new(spec.resources.cpu_limit_millis));
+        Ok(Self {
+            surroundings: Surroundings { sandbox, spec, log: Arc::new(log), memory, net },
+            program,
+            cpu,
+            stop: watch::Sender::new(Stop::No),
+            status: Mutex::new(Status {
+                phase: ContainerPhase::Created,
+                started_at: 0,
+                finished_at: 0,
+                exit: Exit::code(0),
+            }),
+            task: Mutex::default(),
+            changes,
+        })
+    }
+
+    pub(crate) fn spec(&self) -> &ContainerSpec {
+        &self.surroundings.spec
+    }
+
+    fn status(&self) -> std::sync::MutexGuard<'_, Status> {
+        self.status.lock().expect("no panic happens while a status is held")
+    }
+
+    pub(crate) fn phase(&self) -> ContainerPhase {
+        self.status().phase
+    }
+
+    pub(crate) fn state(&self) -> ContainerState {
+        let (spec, status) = (self.spec(), self.status());
+        let exited = status.phase == ContainerPhase::Exited;
+        ContainerState {
+            pod_uid: spec.pod_uid.clone(),
+            name: spec.name.clone(),
+            attempt: spec.attempt,
+            phase: status.phase,
+            id: format!("wasm://{}/{}/{}", spec.pod_uid, spec.name, spec.attempt),
+            image: spec.image.clone(),
+            started_at: status.started_at,
+            finished_at: status.finished_at,
+            exit_code: if exited { status.exit.code } else { 0 },
+            reason: if exited { status.exit.reason.to_owned() } else { String::new() },
+            message: if exited { status.exit.message.clone() } else { String::new() },
+            cpu_nanos: self.cpu.used_nanos(),
+            memory_bytes: self.surroundings.memory.used(),
+        }
+    }
+
+    /// Starts the guest; harmless when it was started before. Errors: the address or port cannot be listened on.
+    pub(crate) fn start(self: &Arc<Self>, executor: &Executor) -> Result<(), WireError> {
+        if self.phase() != ContainerPhase::Created {
+            return Ok(());
+        }
+        let listener = match &*self.program {
+            Program::Http(_) | Program::HttpP3(_) => Some(http::listen(self)?),
+            _ => None,
+        };
+        {
+            let mut status = self.status();
+            status.phase = ContainerPhase::Running;
+            status.started_at = now();
+        }
+        let container = self.clone();
+        let task = match listener {
+            Some(listener) => {
+                let home = executor.server();
+                let connections = executor.clone();
+                home.spawn(async move {
+                    let run = http::run(container.clone(), listener, connections);
+                    container.supervise(run).await;
+                })
+            }
+            None => executor.commands().spawn(async move {
+                let run = container.clone().run_command();
+                container.supervise(run).await;
+            }),
+        };
+        *self.task.lock().expect("no panic happens while a task is held") = Some(task);
+        Ok(())
+    }
+
+    /// Runs to the end, whatever happens, and records it.
+    async fn supervise(&self, run: impl Future<Output = Exit>) {
+        let run = AssertUnwindSafe(run).catch_unwind();
+        let exit = tokio::select! {
+            exit = run => exit.unwrap_or_else(|panic| Exit::host_failed(&describe(&*panic))),
+            exit = storage::watch(&self.surroundings) => exit,
+        };
+        self.finish(exit);
+    }
+
+    fn finish(&self, exit: Exit) {
+        if !exit.message.is_empty() {
+            self.surroundings.log.note(&exit.message);
+        }
+        self.surroundings.log.finish();
+        {
+            let mut status = self.status();
+            if status.phase == ContainerPhase::Exited {
+                return;
+            }
+            status.phase = ContainerPhase::Exited;
+            status.finished_at = now().max(status.started_at);
+            status.exit = exit;
+        }
+        self.changes.pod(&self.spec().pod_uid);
+    }
+
+    /// Asks the guest to end, and sees to it after the grace period.
+    pub(crate) fn stop(&self, grace: Duration) {
+        match self.phase() {
+            ContainerPhase::Exited => {}
+            ContainerPhase::Created => self.finish(Exit::killed()),
+            ContainerPhase::Running => {
+                let deadline = Instant::now() + grace;
+                self.stop.send_if_modified(|stop| match stop {
+                    // A second stop may shorten the grace, not lengthen it.
+                    Stop::By(earlier) if *earlier <= deadline => false,
+                    _ => {
+                        *stop = Stop::By(deadline);
+                        true
+                    }
+                });
+            }
+        }
+    }
+
+    /// Ends it now and waits until nothing of it is left.
+    pub(crate) async fn kill(&self) {
+        self.stop(Duration::ZERO);
+        let task = self.task.lock().expect("no panic happens while a task is held").take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+        self.finish(Exit::killed());
+    }
+
+    async fn run_command(self: Arc<Self>) -> Exit {
+        let stdin = Stdin::default();
+        let guest = metered(self.cpu.clone(), self.call_command(stdin.clone()));
+        tokio::pin!(guest);
+        let mut stop = self.stop.subscribe();
+        let mut deadline = None;
+        loop {
+            let asked = async {
+                match deadline {
+                    None => drop(stop.wait_for(|stop| *stop != Stop::No).await),
+                    Some(by) => tokio::select! {
+                        () = tokio::time::sleep_until(by) => {}
+                        _ = stop.changed() => {}
+                    },
+                }
+            };
+            tokio::select! {
+                exit = &mut guest => return exit,
+                () = asked => {}
+            }
+            let Stop::By(by) = *self.stop.borrow() else { continue };
+            if by <= Instant::now() {
+                return Exit::killed();
+            }
+            stdin.close();
+            // Who does not look at stdin cannot learn of the stop: waiting for it would be waiting for nothing.
+            if !stdin.is_heeded() {
+                return Exit::interrupted();
+            }
+            deadline = Some(by);
+        }
+    }
+
+    /// Instantiates and runs to the end of `main`.
+    async fn call_command(&self, stdin: Stdin) -> Exit {
+        match self.try_command(stdin).await {
+            Ok(Ok(())) => Exit::code(0),
+            Ok(Err(())) => Exit::code(1),
+            Err(error) => Exit::from_error(&error),
+        }
+    }
+
+    async fn try_command(&self, stdin: Stdin) -> wasmtime::Result<Result<(), ()>> {
+        match &*self.program {
+            Program::Core(pre) => {
+                let mut store = self.surroundings.core_store(pre.module().engine(), stdin)?;
+                let instance = pre.instantiate_async(&mut store).await?;
+                let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+                start.call_async(&mut store, ()).await.map(Ok)
+            }
+            Program::Command(pre) => {
+                let mut store = self.surroundings.store(pre.engine(), Some(stdin))?;
+                let command = pre.instantiate_async(&mut store).await?;
+                command.wasi_cli_run().call_run(&mut store).await
+            }
+            Program::CommandP3(pre) => {
+                let mut store = self.surroundings.store(pre.engine(), Some(stdin))?;
+                let command = pre.instantiate_async(&mut store).await?;
+                store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await).await?
+            }
+            Program::Http(_) | Program::HttpP3(_) => Err(wasmtime::Error::msg("a server is not a command")),
+        }
+    }
+}
+
+/// The text of a panic.
+pub(crate) fn describe(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown panic").to_owned()
+}

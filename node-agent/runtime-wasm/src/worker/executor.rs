@@ -1,0 +1,58 @@
+//! The threads that guests run on, apart from the control socket's: a pool for commands, and one thread with a runtime
+//! of its own per core for servers. The kernel shares the cores between them, so a spinning command costs a server
+//! no more than its share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::runtime::{Builder, Handle};
+
+use crate::limits;
+
+#[derive(Clone)]
+pub(crate) struct Executor(Arc<Inner>);
+
+struct Inner {
+    commands: Handle,
+    servers: Vec<Handle>,
+    next: AtomicUsize,
+}
+
+impl Executor {
+    /// Starts the threads. They live as long as the process.
+    pub(crate) fn start(threads: usize) -> std::io::Result<Self> {
+        let threads = threads.max(1);
+        let commands = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
+            .thread_name("guests")
+            .enable_all()
+            .build()?;
+        let handle = commands.handle().clone();
+        // A runtime that is dropped ends its guests; this one ends with the process.
+        std::mem::forget(commands);
+        let mut servers = Vec::with_capacity(threads);
+        for _ in 0..threads {
+            let runtime = Builder::new_current_thread()
+                .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
+                .thread_name("server-files")
+                .enable_all()
+                .build()?;
+            servers.push(runtime.handle().clone());
+            std::thread::Builder::new()
+                .name("servers".into())
+                .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+        }
+        Ok(Self(Arc::new(Inner { commands: handle, servers, next: AtomicUsize::new(0) })))
+    }
+
+    pub(crate) fn commands(&self) -> &Handle {
+        &self.0.commands
+    }
+
+    /// The next server thread in turn.
+    pub(crate) fn server(&self) -> &Handle {
+        let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
+        &self.0.servers[turn % self.0.servers.len()]
+    }
+}

@@ -1,0 +1,147 @@
+//! What a guest finds when it runs: the data of its store, with every bound set, and the linkers that give it WASI.
+
+use std::sync::Arc;
+
+use skiff_runtime::{ContainerSpec, SandboxSpec};
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::logs::{ContainerLog, LogStream, Stream};
+use super::memory::{ContainerMemory, InstanceMemory};
+use super::net::{self, PodNet};
+use super::outgoing::Outgoing;
+use super::stdin::Stdin;
+use crate::limits;
+
+/// Store data of a component.
+pub(crate) struct Guest {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    pub(super) table: ResourceTable,
+    outgoing: Outgoing,
+    memory: InstanceMemory,
+    pub(super) net: Arc<PodNet>,
+}
+
+/// Store data of a core module of WASI preview 1.
+pub(crate) struct CoreGuest {
+    wasi: WasiP1Ctx,
+    memory: InstanceMemory,
+}
+
+/// What all instances of one container have in common.
+pub(crate) struct Surroundings {
+    pub(crate) sandbox: Arc<SandboxSpec>,
+    pub(crate) spec: ContainerSpec,
+    pub(crate) log: Arc<ContainerLog>,
+    pub(crate) memory: Arc<ContainerMemory>,
+    pub(crate) net: Arc<PodNet>,
+}
+
+impl Surroundings {
+    fn wasi(&self, stdin: Option<Stdin>) -> wasmtime::Result<WasiCtxBuilder> {
+        let mut wasi = WasiCtxBuilder::new();
+        match self.spec.args.is_empty() {
+            true => wasi.arg(self.module_name()),
+            false => wasi.args(&self.spec.args),
+        };
+        wasi.envs(&self.spec.env)
+            .stdout(LogStream::new(self.log.clone(), Stream::Stdout))
+            .stderr(LogStream::new(self.log.clone(), Stream::Stderr))
+            .max_random_size(limits::RANDOM_BYTES_MAX)
+            .allow_tcp(true)
+            .allow_udp(true)
+            .allow_ip_name_lookup(true);
+        if let Some(stdin) = stdin {
+            wasi.stdin(stdin);
+        }
+        net::restrict(&mut wasi, &self.net);
+        for mount in &self.spec.mounts {
+            let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+            wasi.preopened_dir(&mount.host_path, &mount.container_path, perms)?;
+        }
+        Ok(wasi)
+    }
+
+    /// `skiff.local/team/hello:1` → `hello`: the guest's `argv[0]` when the pod gives none.
+    fn module_name(&self) -> &str {
+        let path = self.spec.image.reference.split('@').next().unwrap_or_default();
+        let last = path.rsplit('/').next().unwrap_or_default();
+        last.split(':').next().filter(|name| !name.is_empty()).unwrap_or("main")
+    }
+
+    /// A store for one instance of a component.
+    pub(crate) fn store(&self, engine: &Engine, stdin: Option<Stdin>) -> wasmtime::Result<Store<Guest>> {
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(limits::FIELDS_BYTES_MAX);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits::RESOURCES_MAX);
+        let guest = Guest {
+            wasi: self.wasi(stdin)?.build(),
+            http,
+            table,
+            outgoing: Outgoing::new(self.net.clone()),
+            memory: InstanceMemory::new(self.memory.clone()),
+            net: self.net.clone(),
+        };
+        let mut store = Store::new(engine, guest);
+        store.limiter(|guest| &mut guest.memory);
+        bound(&mut store);
+        store.set_max_component_handles(limits::HANDLES_MAX);
+        Ok(store)
+    }
+
+    /// A store for a core module.
+    pub(crate) fn core_store(&self, engine: &Engine, stdin: Stdin) -> wasmtime::Result<Store<CoreGuest>> {
+        let wasi = self.wasi(Some(stdin))?.build_p1();
+        let guest = CoreGuest { wasi, memory: InstanceMemory::new(self.memory.clone()) };
+        let mut store = Store::new(engine, guest);
+        store.limiter(|guest| &mut guest.memory);
+        bound(&mut store);
+        Ok(store)
+    }
+}
+
+/// Interrupts at every tick: the guest's future yields, is charged, and goes on when its turn comes.
+fn bound<T: 'static>(store: &mut Store<T>) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+    store.set_hostcall_fuel(limits::HOSTCALL_FUEL);
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
+    }
+}
+
+pub(crate) type Linker = wasmtime::component::Linker<Guest>;
+pub(crate) type CoreLinker = wasmtime::Linker<CoreGuest>;
+
+/// Everything of `capabilities.rs` for components.
+pub(crate) fn linker(engine: &Engine, p3: bool) -> wasmtime::Result<Linker> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    if p3 {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
+    Ok(linker)
+}
+
+/// WASI preview 1 for core modules.
+pub(crate) fn core_linker(engine: &Engine) -> wasmtime::Result<CoreLinker> {
+    let mut linker = CoreLinker::new(engine);
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest| &mut guest.wasi)?;
+    Ok(linker)
+}

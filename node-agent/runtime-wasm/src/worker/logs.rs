@@ -1,0 +1,360 @@
+//! A container's stdout and stderr: CRI records (`<RFC 3339 nano> stdout F line`) in `<log_dir>/<container>/<attempt>.log`.
+//!
+//! At `LOG_FILE_BYTES_MAX` the file becomes `<attempt>.log.1`, that `.2`, and so on; `LOG_FILES_MAX` are kept. A reader
+//! that follows the path sees a new inode. A container that writes faster than `LOG_BYTES_PER_SECOND` loses lines, and
+//! a record says how many. Writes go to the page cache on the guest's own thread and are charged to the guest.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::limits;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    fn tag(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// The log of one container attempt.
+pub(crate) struct ContainerLog {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Opened at the first record: idle containers hold no descriptor.
+    file: Option<File>,
+    size: u64,
+    /// Bytes that may be written now.
+    tokens: u64,
+    refilled: Instant,
+    dropped: u64,
+    /// Bytes in rotated files, for the ephemeral storage limit.
+    rotated: u64,
+}
+
+impl ContainerLog {
+    /// Makes the directory and an empty file, so that readers find one.
+    pub(crate) fn create(log_dir: &Path, container: &str, attempt: u32) -> std::io::Result<Self> {
+        let directory = log_dir.join(container);
+        std::fs::create_dir_all(&directory)?;
+        let path = directory.join(format!("{attempt}.log"));
+        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let size = file.metadata()?.len();
+        let state = State {
+            file: None,
+            size,
+            tokens: limits::LOG_BURST_BYTES,
+            refilled: Instant::now(),
+            dropped: 0,
+            rotated: 0,
+        };
+        Ok(Self { path, state: Mutex::new(state) })
+    }
+
+    /// Writes whole lines; `partial` marks a piece of a line that goes on.
+    fn write(&self, stream: Stream, lines: &[(&[u8], bool)]) {
+        let mut state = self.state.lock().expect("no panic happens while a log is held");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let stamp = Stamp::new(now.as_secs() as i64, now.subsec_nanos());
+        let mut records = Vec::with_capacity(lines.iter().map(|(l, _)| l.len() + 48).sum());
+        for (line, partial) in lines {
+            let cost = line.len() as u64 + 48;
+            if !state.admit(cost) {
+                state.dropped += 1;
+                continue;
+            }
+            if state.dropped > 0 {
+                let dropped = std::mem::take(&mut state.dropped);
+                let text = format!("skiff: {dropped} log lines dropped (more than {} bytes per second)", limits::LOG_BYTES_PER_SECOND);
+                stamp.record(&mut records, Stream::Stderr, false, text.as_bytes());
+            }
+            stamp.record(&mut records, stream, *partial, line);
+        }
+        if !records.is_empty() {
+            self.append(&mut state, &records);
+        }
+    }
+
+    /// A line of the runtime's own: why the container ended, which request failed.
+    pub(crate) fn note(&self, text: &str) {
+        let lines: Vec<(&[u8], bool)> = text.lines().map(|line| (line.as_bytes(), false)).collect();
+        self.write(Stream::Stderr, &lines);
+    }
+
+    /// A full disk loses log lines, never the container.
+    fn append(&self, state: &mut State, records: &[u8]) {
+        if state.size > 0 && state.size + records.len() as u64 > limits::LOG_FILE_BYTES_MAX {
+            self.rotate(state);
+        }
+        if state.file.is_none() {
+            state.file = OpenOptions::new().create(true).append(true).open(&self.path).ok();
+        }
+        if let Some(file) = &mut state.file
+            && file.write_all(records).is_ok()
+        {
+            state.size += records.len() as u64;
+        }
+    }
+
+    fn rotate(&self, state: &mut State) {
+        state.file = None;
+        let numbered = |n: u32| PathBuf::from(format!("{}.{n}", self.path.display()));
+        for n in (1..limits::LOG_FILES_MAX - 1).rev() {
+            let _ = std::fs::rename(numbered(n), numbered(n + 1));
+        }
+        let _ = std::fs::rename(&self.path, numbered(1));
+        let kept = u64::from(limits::LOG_FILES_MAX - 1) * limits::LOG_FILE_BYTES_MAX;
+        state.rotated = (state.rotated + state.size).min(kept);
+        state.size = 0;
+    }
+
+    /// Says how many lines were dropped since the last record, and closes the file.
+    pub(crate) fn finish(&self) {
+        let mut state = self.state.lock().expect("no panic happens while a log is held");
+        if state.dropped > 0 {
+            let text = format!("skiff: {} log lines dropped (log rate limit)", std::mem::take(&mut state.dropped));
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let mut records = Vec::new();
+            Stamp::new(now.as_secs() as i64, now.subsec_nanos()).record(&mut records, Stream::Stderr, false, text.as_bytes());
+            self.append(&mut state, &records);
+        }
+        state.file = None;
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        let state = self.state.lock().expect("no panic happens while a log is held");
+        state.size + state.rotated
+    }
+}
+
+impl State {
+    fn admit(&mut self, cost: u64) -> bool {
+        if self.tokens < cost {
+            let earned = self.refilled.elapsed().as_micros() as u64 * limits::LOG_BYTES_PER_SECOND / 1_000_000;
+            if earned > 0 {
+                self.tokens = (self.tokens + earned).min(limits::LOG_BURST_BYTES);
+                self.refilled = Instant::now();
+            }
+        }
+        let admitted = self.tokens >= cost;
+        if admitted {
+            self.tokens -= cost;
+        }
+        admitted
+    }
+}
+
+/// A time in RFC 3339 with nanoseconds, formatted once per write.
+struct Stamp([u8; 30]);
+
+impl Stamp {
+    fn new(seconds: i64, nanos: u32) -> Self {
+        let time = jiff::Timestamp::new(seconds, nanos as i32).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let mut text = [b'0'; 30];
+        let formatted = format!("{time:.9}");
+        let bytes = formatted.as_bytes();
+        text[..bytes.len().min(30)].copy_from_slice(&bytes[..bytes.len().min(30)]);
+        Self(text)
+    }
+
+    fn record(&self, out: &mut Vec<u8>, stream: Stream, partial: bool, line: &[u8]) {
+        out.extend_from_slice(&self.0);
+        out.push(b' ');
+        out.extend_from_slice(stream.tag().as_bytes());
+        out.extend_from_slice(if partial { b" P " } else { b" F " });
+        out.extend_from_slice(line);
+        out.push(b'\n');
+    }
+}
+
+/// One instance's end of a stream: gathers bytes until a line is complete.
+pub(crate) struct LogStream {
+    log: Arc<ContainerLog>,
+    stream: Stream,
+    pending: Arc<Mutex<Vec<u8>>>,
+}
+
+impl LogStream {
+    pub(crate) fn new(log: Arc<ContainerLog>, stream: Stream) -> Self {
+        Self { log, stream, pending: Arc::default() }
+    }
+
+    fn share(&self) -> Self {
+        Self { log: self.log.clone(), stream: self.stream, pending: self.pending.clone() }
+    }
+
+    fn accept(&self, bytes: &[u8]) {
+        let mut pending = self.pending.lock().expect("no panic happens while a line is held");
+        let mut lines: Vec<(&[u8], bool)> = Vec::new();
+        let joined;
+        let mut rest = if pending.is_empty() {
+            bytes
+        } else {
+            pending.extend_from_slice(bytes);
+            joined = std::mem::take(&mut *pending);
+            &joined[..]
+        };
+        loop {
+            // A record never gets longer than the bound, whether or not the line ends there.
+            let window = &rest[..rest.len().min(limits::LOG_LINE_BYTES_MAX + 1)];
+            if let Some(end) = window.iter().position(|byte| *byte == b'\n') {
+                lines.push((&rest[..end], false));
+                rest = &rest[end + 1..];
+            } else if rest.len() > limits::LOG_LINE_BYTES_MAX {
+                lines.push((&rest[..limits::LOG_LINE_BYTES_MAX], true));
+                rest = &rest[limits::LOG_LINE_BYTES_MAX..];
+            } else {
+                break;
+            }
+        }
+        if !lines.is_empty() {
+            self.log.write(self.stream, &lines);
+        }
+        pending.extend_from_slice(rest);
+    }
+}
+
+impl Drop for LogStream {
+    fn drop(&mut self) {
+        // The last handle of the instance writes what never got its newline.
+        if Arc::strong_count(&self.pending) == 1 {
+            let pending = std::mem::take(&mut *self.pending.lock().expect("no panic happens while a line is held"));
+            if !pending.is_empty() {
+                self.log.write(self.stream, &[(&pending, false)]);
+            }
+        }
+    }
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        Box::new(self.share())
+    }
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.share())
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.accept(&bytes);
+        Ok(())
+    }
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(64 << 10)
+    }
+}
+
+impl tokio::io::AsyncWrite for LogStream {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.accept(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(directory: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(directory.join("web/0.log")).expect("log");
+        text.lines().map(|line| line.split_once(' ').expect("a time").1.to_owned()).collect()
+    }
+
+    #[test]
+    fn lines_are_whole_whatever_the_writes() {
+        let directory = tempfile::tempdir().expect("directory");
+        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0).expect("log"));
+        let out = LogStream::new(log.clone(), Stream::Stdout);
+        out.accept(b"one\ntw");
+        out.accept(b"o\n\nend");
+        drop(out);
+        assert_eq!(written(directory.path()), ["stdout F one", "stdout F two", "stdout F ", "stdout F end"]);
+    }
+
+    #[test]
+    fn a_huge_line_is_cut_into_partial_records() {
+        let directory = tempfile::tempdir().expect("directory");
+        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0).expect("log"));
+        let out = LogStream::new(log.clone(), Stream::Stderr);
+        let line = vec![b'x'; limits::LOG_LINE_BYTES_MAX * 2];
+        out.accept(&line);
+        out.accept(b"y\n");
+        let lines = written(directory.path());
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].starts_with("stderr P x") && lines[1].starts_with("stderr P x"));
+        assert_eq!(lines[2], "stderr F y");
+    }
+
+    #[test]
+    fn a_flood_is_dropped_and_said_and_the_disk_is_bounded() {
+        let directory = tempfile::tempdir().expect("directory");
+        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0).expect("log"));
+        let out = LogStream::new(log.clone(), Stream::Stdout);
+        let line = [&[b'z'; 1000][..], b"\n"].concat();
+        for _ in 0..30_000 {
+            out.accept(&line);
+        }
+        log.finish();
+        assert!(log.bytes() < limits::LOG_BURST_BYTES + 16 * limits::LOG_BYTES_PER_SECOND);
+        let last = written(directory.path()).pop().expect("a record");
+        assert!(last.contains("log lines dropped"), "{last}");
+    }
+
+    #[test]
+    fn full_files_are_rotated_and_the_oldest_go() {
+        let directory = tempfile::tempdir().expect("directory");
+        let log = ContainerLog::create(directory.path(), "web", 0).expect("log");
+        let mut state = log.state.lock().expect("state");
+        for _ in 0..8 {
+            log.append(&mut state, &vec![b'\n'; limits::LOG_FILE_BYTES_MAX as usize]);
+        }
+        let files = std::fs::read_dir(directory.path().join("web")).expect("directory").count();
+        assert_eq!(files as u32, limits::LOG_FILES_MAX);
+    }
+
+    #[test]
+    fn the_time_has_nine_digits() {
+        assert_eq!(&Stamp::new(0, 7).0, b"1970-01-01T00:00:00.000000007Z");
+    }
+}
