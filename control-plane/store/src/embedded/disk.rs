@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use bytes::Bytes;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::index::Index;
 use crate::StoreError;
@@ -43,7 +43,8 @@ impl Disk {
     }
 
     /// The same over another backend than a file: tests make it fail.
-    pub(crate) fn open_backend(backend: impl StorageBackend) -> Result<(Self, Index), StoreError> {
+    #[cfg(test)]
+    pub(crate) fn open_backend(backend: impl redb::StorageBackend) -> Result<(Self, Index), StoreError> {
         Self::guarded("backend", |builder| builder.create_with_backend(backend))
     }
 

@@ -76,10 +76,6 @@ impl Index {
         self.revision
     }
 
-    pub(crate) fn floor(&self) -> u64 {
-        self.floor
-    }
-
     /// The newest value of a key.
     pub(crate) fn get(&self, key: &str) -> Option<(u64, &Bytes)> {
         let newest = &self.keys.get(key)?.newest;
