@@ -10,8 +10,18 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Frame, SizeHint};
 
-/// What may go wrong while a body is read or written; shown in logs only.
-pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+use crate::limiter::Permit;
+
+/// What may go wrong while a body is read or written.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct BodyError(#[from] pub Box<dyn std::error::Error + Send + Sync>);
+
+impl From<std::io::Error> for BodyError {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.into())
+    }
+}
 
 /// The body of a request, from the network or from within the process.
 pub type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -20,13 +30,17 @@ pub type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
 pub fn request_body<B>(body: B) -> RequestBody
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BodyError>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    body.map_err(Into::into).boxed_unsync()
+    body.map_err(|error| BodyError(error.into())).boxed_unsync()
 }
 
 /// The body of an answer.
-pub struct Body(Inner);
+pub struct Body {
+    inner: Inner,
+    /// Freed when the body has been sent or given up: the request's place in its budget.
+    _held: Option<Permit>,
+}
 
 enum Inner {
     Chunks { chunks: VecDeque<Bytes>, left: u64 },
@@ -35,8 +49,16 @@ enum Inner {
 }
 
 impl Body {
+    fn new(inner: Inner) -> Self {
+        Self { inner, _held: None }
+    }
+    /// Keeps the permit until the body ends.
+    #[must_use]
+    pub fn holding(self, permit: Permit) -> Self {
+        Self { _held: Some(permit), ..self }
+    }
     pub fn empty() -> Self {
-        Self(Inner::Chunks { chunks: VecDeque::new(), left: 0 })
+        Self::new(Inner::Chunks { chunks: VecDeque::new(), left: 0 })
     }
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self::chunks(VecDeque::from([bytes.into()]))
@@ -44,15 +66,15 @@ impl Body {
     /// Shared pieces, sent one after the other.
     pub fn chunks(chunks: VecDeque<Bytes>) -> Self {
         let left = chunks.iter().map(|c| c.len() as u64).sum();
-        Self(Inner::Chunks { chunks, left })
+        Self::new(Inner::Chunks { chunks, left })
     }
     /// A body of unknown length, flushed piece by piece: watches and logs.
     pub fn stream(stream: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static) -> Self {
-        Self(Inner::Stream(Box::pin(stream)))
+        Self::new(Inner::Stream(Box::pin(stream)))
     }
     /// Someone else's body, passed on.
     pub fn boxed(body: RequestBody) -> Self {
-        Self(Inner::Boxed(body))
+        Self::new(Inner::Boxed(body))
     }
 }
 
@@ -67,7 +89,7 @@ impl hyper::body::Body for Body {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().inner {
             Inner::Chunks { chunks, left } => Poll::Ready(chunks.pop_front().map(|chunk| {
                 *left -= chunk.len() as u64;
                 Ok(Frame::data(chunk))
@@ -77,14 +99,14 @@ impl hyper::body::Body for Body {
         }
     }
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.inner {
             Inner::Chunks { chunks, .. } => chunks.is_empty(),
             Inner::Stream(_) => false,
             Inner::Boxed(body) => body.is_end_stream(),
         }
     }
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.inner {
             Inner::Chunks { left, .. } => SizeHint::with_exact(*left),
             Inner::Stream(_) => SizeHint::default(),
             Inner::Boxed(body) => body.size_hint(),

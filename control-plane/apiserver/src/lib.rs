@@ -8,24 +8,36 @@
 //! the handlers), `plugins` (what is plugged in: identities, permissions, admission, subresources, routes).
 
 pub mod admission;
+pub mod artifacts;
 pub mod authn;
 pub mod authz;
 pub mod body;
 pub mod bootstrap;
+pub mod builtin;
 pub mod chain;
+pub mod clock;
+pub mod discovery;
 pub mod generic;
 pub mod handlers;
+pub mod health;
+pub mod impersonate;
+pub mod join;
 pub mod kinds;
 pub mod kubeconfig;
+pub mod limiter;
+pub mod limits;
+pub mod metrics;
 pub mod negotiate;
 pub mod pki;
 pub mod plugins;
 pub mod query;
 pub mod registry;
 pub mod request_info;
+pub mod reviews;
 pub mod serve;
 pub mod server;
 pub mod strategy;
+pub mod table;
 pub mod tunnel;
 
 pub use server::{ApiServer, ServerConfig, ServerError};

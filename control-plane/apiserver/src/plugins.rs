@@ -7,6 +7,7 @@ use hyper::Response;
 use hyper::http::request::Parts;
 use serde_json::Value;
 use skiff_api::status::ApiResult;
+use skiff_store::Txn;
 
 use crate::admission::Admissions;
 use crate::authn::{Authenticator, UserInfo};
@@ -15,6 +16,7 @@ use crate::body::{Body, RequestBody};
 use crate::registry::Registry;
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, ServerConfig};
+use crate::strategy::LedgerChange;
 
 /// How far the chain goes before a route's handler is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,19 @@ pub trait UserFilter: Send + Sync + 'static {
     async fn filter(&self, server: &Arc<ApiServer>, parts: &Parts, user: UserInfo) -> ApiResult<UserInfo>;
 }
 
+/// What an object's write does to bookkeeping keys (node ledgers), as part of its transaction.
+#[async_trait]
+pub trait Ledgers: Send + Sync + 'static {
+    /// Compares and operations to join. Asked anew for each attempt.
+    async fn effect(
+        &self,
+        registry: &Registry,
+        change: &LedgerChange,
+        old: Option<&Value>,
+        new: Option<&Value>,
+    ) -> ApiResult<Txn>;
+}
+
 /// A request as a plugin sees it.
 pub struct PluginRequest {
     pub info: RequestInfo,
@@ -92,6 +107,7 @@ pub struct Plugins {
     pub admission: Admissions,
     pub subresources: Vec<Arc<dyn Subresource>>,
     pub routes: Vec<Arc<dyn Route>>,
+    pub ledgers: Option<Arc<dyn Ledgers>>,
 }
 
 /// The standard set. `registry` reads caches; `config` says where files lie.

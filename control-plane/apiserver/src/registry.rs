@@ -2,14 +2,18 @@
 //! admission use. Writes here skip admission and authorisation, never validation of their own making.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use serde_json::Value;
-use skiff_api::kind::ResourceInfo;
+use skiff_api::kind::{self, ResourceInfo};
 use skiff_api::object;
+use skiff_api::schema::{Message, Schema};
 use skiff_api::status::{ApiResult, ApiStatus, Subject};
-use skiff_store::{Compare, DynStore, Operation, StoreError, Txn, TxnOutcome};
+use skiff_api::{canonical, time};
+use skiff_store::watch_cache::{Attributes, Cache, CacheError, CacheOptions, CachedObject};
+use skiff_store::{Compare, DynStore, KeyValue, Operation, StoreError, Txn, TxnOutcome};
 
 use crate::strategy::Strategy;
 
@@ -32,6 +36,14 @@ pub struct Resource {
     pub strategy: Arc<dyn Strategy>,
     /// `/registry/pods/`: with the prefix, ends with a slash.
     pub key_prefix: String,
+    pub cache: Arc<Cache>,
+    /// The kind in the field table; absent for kinds that it does not know.
+    pub message: Option<&'static Message>,
+    /// The row of the `status` subresource, if there is one.
+    pub status: Option<&'static ResourceInfo>,
+    /// `v1`, `apps/v1`.
+    pub api_version: String,
+    changes: OnceLock<Arc<AtomicU64>>,
 }
 
 impl Resource {
@@ -42,6 +54,10 @@ impl Resource {
         } else {
             format!("{}{name}", self.key_prefix)
         }
+    }
+    /// How many bytes `{"kind":"Pod","apiVersion":"v1",` takes at the start of an object's bytes: items of a list lack it.
+    pub fn type_prefix_len(&self) -> usize {
+        r#"{"kind":"","apiVersion":"","#.len() + self.info.kind.len() + self.api_version.len()
     }
     /// For errors about one object.
     pub fn subject<'a>(&self, name: &'a str) -> Subject<'a> {
@@ -109,17 +125,20 @@ impl Registry {
         let key = resource.key(namespace, name);
         let (found, _) = self.store.get(&key).await.map_err(store_status)?;
         let Some(found) = found else { return Ok(None) };
-        let value = decode(&found.value, found.mod_revision)?;
+        let value = resource.decode(&found.value, found.mod_revision)?;
         Ok(Some(Stored { key, value, revision: found.mod_revision }))
     }
     /// Stores a new, complete object (as after defaults): sets uid and creationTimestamp when absent; 409 when it exists.
-    pub async fn create(&self, resource: &Resource, object: Value) -> ApiResult<Value> {
+    pub async fn create(&self, resource: &Resource, mut object: Value) -> ApiResult<Value> {
+        let metadata = object::metadata_mut(&mut object);
+        object::set_default(metadata, "uid", uuid::Uuid::new_v4().to_string());
+        object::set_default(metadata, "creationTimestamp", time::format_rfc3339(crate::clock::now_seconds()));
         self.create_with(resource, object, Txn::default()).await
     }
     /// `create` together with compares and operations on bookkeeping keys.
     pub async fn create_with(&self, resource: &Resource, object: Value, extra: Txn) -> ApiResult<Value> {
         let key = resource.key(object::namespace(&object), object::name(&object));
-        match self.commit(&key, 0, Some(&object), extra).await? {
+        match self.commit(resource, &key, 0, Some(&object), extra).await? {
             Commit::Done(value) => Ok(value),
             Commit::Conflict => Err(ApiStatus::already_exists(resource.subject(object::name(&object)))),
         }
@@ -137,7 +156,7 @@ impl Registry {
             if new == stored.value {
                 return Ok(new);
             }
-            if let Commit::Done(value) = self.commit(&stored.key, stored.revision, Some(&new), Txn::default()).await? {
+            if let Commit::Done(value) = self.commit(resource, &stored.key, stored.revision, Some(&new), Txn::default()).await? {
                 return Ok(value);
             }
         }
@@ -147,7 +166,7 @@ impl Registry {
     pub async fn delete(&self, resource: &Resource, namespace: &str, name: &str) -> ApiResult<Value> {
         for _ in 0..CONFLICT_RETRIES_MAX {
             let stored = self.get(resource, namespace, name).await?;
-            if let Commit::Done(_) = self.commit(&stored.key, stored.revision, None, Txn::default()).await? {
+            if let Commit::Done(_) = self.commit(resource, &stored.key, stored.revision, None, Txn::default()).await? {
                 return Ok(stored.value);
             }
         }
@@ -155,22 +174,124 @@ impl Registry {
     }
     /// The one compare-and-swap: `revision` is what the key must hold (0 = absent), `new` absent = delete. `extra` may
     /// touch bookkeeping keys only; when one of its compares fails the answer is `Conflict` too.
-    pub async fn commit(&self, key: &str, revision: u64, new: Option<&Value>, extra: Txn) -> ApiResult<Commit> {
-        let mut txn = extra;
-        txn.compares.insert(0, Compare { key: key.to_owned(), mod_revision: revision });
-        txn.operations.push(match new {
-            Some(value) => Operation::Put { key: key.to_owned(), value: encode(value) },
-            None => Operation::Delete { key: key.to_owned() },
-        });
-        match self.store.txn(txn).await.map_err(store_status)? {
-            TxnOutcome::Committed { revision } => {
+    pub async fn commit(
+        &self,
+        resource: &Resource,
+        key: &str,
+        revision: u64,
+        new: Option<&Value>,
+        extra: Txn,
+    ) -> ApiResult<Commit> {
+        match self.put(resource, key, revision, new, extra).await? {
+            Put::Done { revision, .. } => {
                 let mut value = new.cloned().unwrap_or(Value::Null);
                 if new.is_some() {
                     set_resource_version(&mut value, revision);
                 }
                 Ok(Commit::Done(value))
             }
-            TxnOutcome::Failed { .. } => Ok(Commit::Conflict),
+            Put::Changed(_) | Put::BookkeepingChanged => Ok(Commit::Conflict),
+        }
+    }
+    /// `commit`, with what a handler wants to know: the final bytes, and what is there instead.
+    pub async fn put(
+        &self,
+        resource: &Resource,
+        key: &str,
+        revision: u64,
+        new: Option<&Value>,
+        extra: Txn,
+    ) -> ApiResult<Put> {
+        let mut txn = extra;
+        txn.compares.insert(0, Compare { key: key.to_owned(), mod_revision: revision });
+        let at_rest = new.map(|value| resource.encode(value));
+        txn.operations.push(match &at_rest {
+            Some(value) => Operation::Put { key: key.to_owned(), value: value.clone() },
+            None => Operation::Delete { key: key.to_owned() },
+        });
+        match self.store.txn(txn).await.map_err(store_status)? {
+            TxnOutcome::Committed { revision } => {
+                if resource.follows_writes() {
+                    resource.cache.observe(revision).await;
+                }
+                let bytes = match (&at_rest, new) {
+                    (Some(_), Some(value)) if resource.strategy.converts() => {
+                        canonical::with_resource_version(&canonical::to_bytes(value), revision)
+                    }
+                    (Some(bytes), _) => canonical::with_resource_version(bytes, revision),
+                    (None, _) => Bytes::new(),
+                };
+                Ok(Put::Done { revision, bytes })
+            }
+            TxnOutcome::Failed { current, .. } => {
+                let current = current.into_iter().next().flatten();
+                let same = current.as_ref().map_or(0, |found| found.mod_revision) == revision;
+                Ok(if same { Put::BookkeepingChanged } else { Put::Changed(current) })
+            }
+        }
+    }
+}
+
+/// How a put ended.
+#[derive(Debug)]
+pub enum Put {
+    /// The object's bytes as they are served now; empty after a delete.
+    Done { revision: u64, bytes: Bytes },
+    /// The key did not hold the revision; what it holds.
+    Changed(Option<KeyValue>),
+    /// A bookkeeping key had changed.
+    BookkeepingChanged,
+}
+
+impl Resource {
+    /// The bytes at rest of an object.
+    pub fn encode(&self, value: &Value) -> Bytes {
+        if self.strategy.converts() {
+            canonical::to_bytes(&self.strategy.to_storage(value.clone()))
+        } else {
+            canonical::to_bytes(value)
+        }
+    }
+    /// An object from its bytes at rest.
+    pub fn decode(&self, bytes: &[u8], revision: u64) -> ApiResult<Value> {
+        let value = parse(bytes)?;
+        let mut value = if self.strategy.converts() { self.strategy.from_storage(value) } else { value };
+        set_resource_version(&mut value, revision);
+        Ok(value)
+    }
+    /// Whether a write waits until the cache shows it, so that admission and authorisation of the next request see it.
+    /// Hot kinds that neither reads do not.
+    fn follows_writes(&self) -> bool {
+        !matches!(self.info.resource, "events" | "leases" | "pods")
+    }
+    /// Counts the changes of the cache, from the first call on.
+    fn changes(&self) -> u64 {
+        let counter = self.changes.get_or_init(|| {
+            let counter = Arc::new(AtomicU64::new(1));
+            tokio::spawn(count_changes(Arc::downgrade(&self.cache), Arc::downgrade(&counter)));
+            counter
+        });
+        counter.load(Ordering::Acquire)
+    }
+}
+
+/// Follows a cache and bumps the counter at each change, until either is gone.
+async fn count_changes(cache: Weak<Cache>, counter: Weak<AtomicU64>) {
+    loop {
+        let Some(watcher) = cache.upgrade().map(|cache| cache.watch(None)) else { return };
+        let Ok(mut watcher) = watcher else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        loop {
+            let batch = watcher.next().await;
+            match counter.upgrade() {
+                Some(counter) => counter.fetch_add(1, Ordering::AcqRel),
+                None => return,
+            };
+            if batch.is_err() {
+                break;
+            }
         }
     }
 }
@@ -184,17 +305,17 @@ pub fn set_resource_version(value: &mut Value, revision: u64) {
     object::metadata_mut(value).insert("resourceVersion".into(), revision.to_string().into());
 }
 
-/// The bytes at rest of an object.
-pub fn encode(value: &Value) -> Bytes {
-    Bytes::from(serde_json::to_vec(value).expect("a JSON value always serialises"))
+/// An object from JSON that this server wrote.
+pub fn parse(bytes: &[u8]) -> ApiResult<Value> {
+    serde_json::from_slice(bytes).map_err(|e| ApiStatus::internal(format!("decode a stored object: {e}")))
 }
 
-/// An object from its bytes at rest.
-pub fn decode(bytes: &Bytes, revision: u64) -> ApiResult<Value> {
-    let mut value: Value =
-        serde_json::from_slice(bytes).map_err(|e| ApiStatus::internal(format!("decode a stored object: {e}")))?;
-    set_resource_version(&mut value, revision);
-    Ok(value)
+/// A cache's error as clients see it.
+pub fn cache_status(error: CacheError) -> Box<ApiStatus> {
+    match error {
+        CacheError::Behind { wanted, current } => store_status(StoreError::FutureRevision { wanted, current }),
+        CacheError::Store(error) => store_status(error),
+    }
 }
 
 /// A store's error as clients see it.
@@ -217,30 +338,79 @@ pub fn store_status(error: StoreError) -> Box<ApiStatus> {
     }
 }
 
+/// A cached object, decoded.
+pub fn value_of(object: &CachedObject) -> Option<Arc<Value>> {
+    serde_json::from_slice(&object.bytes).ok().map(Arc::new)
+}
+
 impl Lookup for Registry {
-    fn get(&self, _group: &str, _resource: &str, _namespace: &str, _name: &str) -> Option<Arc<Value>> {
-        None
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        let resource = self.resource(group, resource)?;
+        value_of(&*resource.cache.get(&resource.key(namespace, name))?)
     }
-    fn list(&self, _group: &str, _resource: &str, _namespace: &str) -> Vec<Arc<Value>> {
-        Vec::new()
+    fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
+        let Some(resource) = self.resource(group, resource) else { return Vec::new() };
+        let namespace = (!namespace.is_empty()).then_some(namespace);
+        resource.cache.list(namespace).iter().filter_map(|object| value_of(object)).collect()
     }
-    fn version(&self, _group: &str, _resource: &str) -> u64 {
-        0
+    fn version(&self, group: &str, resource: &str) -> u64 {
+        self.resource(group, resource).map_or(0, |resource| resource.changes())
     }
 }
 
 impl Registry {
-    /// The registry of `strategies` below `prefix`.
+    /// The registry of `strategies` below `prefix`, with every cache started and filled.
     pub async fn start(store: DynStore, prefix: &str, strategies: Vec<Arc<dyn Strategy>>) -> ApiResult<Arc<Self>> {
         let mut resources = BTreeMap::<_, BTreeMap<_, _>>::new();
         let mut by_kind = BTreeMap::<_, BTreeMap<_, _>>::new();
         for strategy in strategies {
-            let info = strategy.info();
-            let key_prefix = format!("{prefix}/{}/", info.resource);
-            let resource = Arc::new(Resource { info, strategy, key_prefix });
+            let resource = Arc::new(Resource::start(&store, prefix, strategy));
+            let info = resource.info;
             by_kind.entry(info.kind_group).or_default().insert(info.kind, resource.clone());
             resources.entry(info.group).or_default().insert(info.resource, resource);
         }
-        Ok(Arc::new(Self { store, resources, by_kind }))
+        let registry = Self { store, resources, by_kind };
+        for resource in registry.resources() {
+            resource.cache.fresh().await.map_err(cache_status)?;
+        }
+        Ok(Arc::new(registry))
     }
+}
+
+impl Resource {
+    fn start(store: &DynStore, prefix: &str, strategy: Arc<dyn Strategy>) -> Self {
+        let info = strategy.info();
+        let key_prefix = format!("{prefix}/{}/", strategy.storage_resource());
+        let extracting = strategy.clone();
+        let extract = Arc::new(move |bytes: &[u8]| attributes(&*extracting, bytes));
+        let cache = Cache::start(
+            store.clone(),
+            &key_prefix,
+            extract,
+            canonical::with_resource_version,
+            CacheOptions::default(),
+        );
+        Self {
+            info,
+            strategy,
+            key_prefix,
+            cache,
+            message: Schema::get().message_for(info.kind_group, info.kind_version, info.kind),
+            status: kind::find(info.group, info.version, info.resource, "status"),
+            api_version: kind::api_version(info.kind_group, info.kind_version),
+            changes: OnceLock::new(),
+        }
+    }
+}
+
+/// What selectors may ask of an object.
+fn attributes(strategy: &dyn Strategy, bytes: &[u8]) -> Attributes {
+    let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return Attributes::default() };
+    let value = if strategy.converts() { strategy.from_storage(value) } else { value };
+    let mut fields = strategy.selectable_fields(&value);
+    fields.push(("metadata.name", object::name(&value).to_owned()));
+    if strategy.info().namespaced {
+        fields.push(("metadata.namespace", object::namespace(&value).to_owned()));
+    }
+    Attributes { labels: object::labels(&value), fields }
 }

@@ -12,9 +12,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::authn::UserInfo;
-use crate::body::{Body, BodyError};
-use crate::plugins::{self, Plugins};
+use crate::body::Body;
+use crate::limiter::Limiter;
+use crate::metrics::Metrics;
+use crate::plugins::{self, Plugins, Route, Subresource};
 use crate::registry::Registry;
+use crate::tunnel::Tunnels;
 
 /// Settings of an API server. No defaults: whoever starts it says what it wants.
 #[derive(Clone, Debug)]
@@ -51,15 +54,46 @@ pub struct ApiServer {
     pub config: ServerConfig,
     pub registry: Arc<Registry>,
     pub plugins: Plugins,
+    pub limiter: Limiter,
+    pub metrics: Metrics,
+    pub tunnels: Tunnels,
+    /// Cancelled when the server stops: watches end, readiness fails.
+    pub draining: CancellationToken,
 }
 
 impl ApiServer {
+    /// The plugged-in route of a path, the longest prefix first.
+    pub fn route(&self, path: &str) -> Option<Arc<dyn Route>> {
+        let matches = |prefix: &str| {
+            let bare = prefix.strip_suffix('/').unwrap_or(prefix);
+            path.strip_prefix(bare).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let found = self.plugins.routes.iter().filter(|route| matches(route.prefix()));
+        found.max_by_key(|route| route.prefix().len()).cloned()
+    }
     /// Starts the caches and waits until each has read its resource once.
     pub async fn new(config: ServerConfig, store: DynStore) -> Result<Arc<Self>, ServerError> {
         let registry =
             Registry::start(store, &config.prefix, crate::kinds::all()).await.map_err(ServerError::Caches)?;
         let plugins = plugins::standard(&config, &registry);
-        Ok(Arc::new(Self { config, registry, plugins }))
+        Ok(Arc::new(Self {
+            config,
+            registry,
+            plugins,
+            limiter: Limiter::default(),
+            metrics: Metrics::default(),
+            tunnels: Tunnels::default(),
+            draining: CancellationToken::new(),
+        }))
+    }
+    /// The plugin that serves a (sub)resource, if one does.
+    pub fn subresource(&self, info: &crate::request_info::RequestInfo) -> Option<Arc<dyn Subresource>> {
+        let serves = |plugin: &&Arc<dyn Subresource>| {
+            plugin.subresource() == info.subresource
+                && plugin.group() == info.group
+                && plugin.resources().contains(&info.resource.as_str())
+        };
+        self.plugins.subresources.iter().find(serves).cloned()
     }
     /// Serves until `shutdown`, then lets running requests end.
     pub async fn serve(
@@ -74,7 +108,7 @@ impl ApiServer {
     pub async fn handle_in_process<B>(self: &Arc<Self>, request: Request<B>, user: UserInfo) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BodyError>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         crate::chain::handle_as(self, request.map(crate::body::request_body), user).await
     }

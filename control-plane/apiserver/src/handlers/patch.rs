@@ -1,0 +1,173 @@
+//! PATCH of one object or of its status: JSON patch, merge patch, strategic merge patch, apply.
+
+use bytes::Bytes;
+use hyper::Response;
+use serde_json::Value;
+use skiff_api::codec;
+use skiff_api::field::{ErrorType, FieldError, FieldErrors};
+use skiff_api::object;
+use skiff_api::patch::{json, merge, strategic};
+use skiff_api::schema::Message;
+use skiff_api::status::{ApiResult, ApiStatus, Subject};
+
+use super::options::WriteOptions;
+use super::write::{self, Write, Written};
+use super::{Scope, body, managed, reply, update};
+use crate::body::{Body, RequestBody};
+use crate::negotiate::Form;
+use crate::registry::{CONFLICT_RETRIES_MAX, Stored};
+
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
+
+/// A decoded patch.
+pub enum Patch {
+    Json(Bytes),
+    Merge(Value),
+    Strategic(Value),
+    Apply(Bytes),
+}
+
+impl Patch {
+    /// By Content-Type.
+    pub fn parse(media: &str, bytes: Bytes) -> ApiResult<Self> {
+        let value = |bytes: &Bytes| -> ApiResult<Value> {
+            let decoded = codec::json::decode(bytes, None)
+                .map_err(|error| ApiStatus::bad_request(format!("error decoding patch: {error}")))?;
+            Ok(decoded.value)
+        };
+        match media {
+            JSON_PATCH => Ok(Self::Json(bytes)),
+            MERGE_PATCH => value(&bytes).map(Self::Merge),
+            STRATEGIC_PATCH => value(&bytes).map(Self::Strategic),
+            APPLY_PATCH => Ok(Self::Apply(bytes)),
+            _ => Err(ApiStatus::unsupported_media_type(format!(
+                "the body of the request was in an unknown format - accepted media types include: {JSON_PATCH}, {MERGE_PATCH}, {STRATEGIC_PATCH}, {APPLY_PATCH}, application/apply-patch+cbor"
+            ))),
+        }
+    }
+    /// The patched document; apply is not done here.
+    pub fn apply(&self, current: &Value, message: Option<&'static Message>) -> ApiResult<Value> {
+        match (self, message) {
+            (Self::Json(bytes), _) => json::apply(current, bytes).map_err(|e| e.into_status()),
+            (Self::Merge(patch), _) => Ok(merge::apply(current, patch)),
+            (Self::Strategic(patch), Some(message)) => {
+                strategic::apply(current, patch, message).map_err(|e| e.into_status())
+            }
+            (Self::Strategic(_), None) | (Self::Apply(_), _) => {
+                Err(ApiStatus::unsupported_media_type("strategic merge patch is not supported for this kind"))
+            }
+        }
+    }
+}
+
+/// Reads, parses and applies a patch to an object that is not stored as such (a Scale): for subresources.
+pub async fn patch_value(
+    parts: &hyper::http::request::Parts,
+    request_body: &mut RequestBody,
+    current: &Value,
+    message: Option<&'static Message>,
+) -> ApiResult<Value> {
+    let bytes = body::read(parts, request_body).await?;
+    Patch::parse(&body::media_type(parts), bytes)?.apply(current, message)
+}
+
+pub async fn handle(scope: Scope, mut request_body: RequestBody) -> ApiResult<Response<Body>> {
+    let form = Form::negotiate(&scope.parts, true)?;
+    let media = body::media_type(&scope.parts);
+    let options = WriteOptions::parse(&scope.query, "PatchOptions")?;
+    check_options(&options, &media)?;
+    let bytes = body::read(&scope.parts, &mut request_body).await?;
+    let patch = Patch::parse(&media, bytes)?;
+    let mut write = Write::new(&scope, &options);
+    let (code, bytes) = match &patch {
+        Patch::Apply(document) => managed::apply(&mut write, document).await?,
+        _ => (200, run(&mut write, &patch).await?),
+    };
+    let mut response = reply::object(&scope, &form, code, &bytes)?;
+    reply::add_warnings(&mut response, &write.warnings);
+    Ok(response)
+}
+
+/// `force` and `fieldManager` belong to apply.
+fn check_options(options: &WriteOptions, media: &str) -> ApiResult<()> {
+    let mut errors = FieldErrors::new();
+    if media == APPLY_PATCH {
+        if options.field_manager.is_empty() {
+            errors.required(&skiff_api::field::Path::new("fieldManager"), "is required for apply patch");
+        }
+    } else if options.force.is_some() {
+        errors.forbidden(&skiff_api::field::Path::new("force"), "may not be specified for non-apply patch");
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiStatus::invalid(Subject { group: "meta.k8s.io", resource: "PatchOptions", name: "" }, &errors))
+}
+
+/// Patch, decode, write; again on conflict unless the patch names a version.
+async fn run(write: &mut Write<'_>, patch: &Patch) -> ApiResult<Bytes> {
+    let scope = write.scope;
+    for _ in 0..=CONFLICT_RETRIES_MAX {
+        write.warnings.clear();
+        let stored = scope.server.registry.get(&scope.resource, &scope.namespace, &scope.name).await?;
+        let new = patched(write, patch, &stored)?;
+        let version = object::resource_version(&new);
+        let names_version = version != object::resource_version(&stored.value);
+        if names_version && !version.is_empty() {
+            return Err(write::conflict(&scope.resource, &scope.name));
+        }
+        update::check_identity(scope, &new, &stored)?;
+        let mut new = new;
+        scope.resource.strategy.apply_defaults(&mut new);
+        managed::track(write, Some(&stored.value), &mut new)?;
+        if let Written::Done(bytes) = write.update(&stored, new).await? {
+            return Ok(bytes);
+        }
+    }
+    Err(write::conflict(&scope.resource, &scope.name))
+}
+
+/// The patched object, decoded strictly.
+fn patched(write: &mut Write<'_>, patch: &Patch, stored: &Stored) -> ApiResult<Value> {
+    let resource = write.resource();
+    let document = patch.apply(&stored.value, resource.message)?;
+    let Some(message) = resource.message else { return Ok(document) };
+    let shown = |document: &Value| match patch {
+        // Strategic merge works on structs, and its errors show the patch as Go prints a map.
+        Patch::Strategic(patch) => go_map(patch),
+        _ => document.to_string(),
+    };
+    let decoded =
+        codec::json::decode_value(&document, message).map_err(|error| on_patch(&shown(&document), &error.to_string()))?;
+    write.field_validation(decoded, |problems| on_patch(&shown(&document), &format!("strict decoding error: {problems}")))
+}
+
+/// 422 on field `patch`.
+pub fn on_patch(value: &str, why: &str) -> Box<ApiStatus> {
+    let mut errors = FieldErrors::new();
+    errors.push(FieldError {
+        kind: ErrorType::Invalid,
+        path: "patch".into(),
+        body: format!("Invalid value: {value:?}: {why}"),
+    });
+    let mut status = ApiStatus::invalid(Subject::default(), &errors);
+    status.message = format!(" \"\" is invalid: patch: Invalid value: {value:?}: {why}");
+    status
+}
+
+/// A JSON value as Go's `%v` prints it: `map[a:1 b:map[c:x]]`.
+fn go_map(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go_map(value))).collect();
+            format!("map[{}]", entries.join(" "))
+        }
+        Value::Array(list) => format!("[{}]", list.iter().map(go_map).collect::<Vec<_>>().join(" ")),
+        Value::String(text) => text.clone(),
+        Value::Null => "<nil>".to_owned(),
+        other => other.to_string(),
+    }
+}
