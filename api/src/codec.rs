@@ -23,8 +23,8 @@ pub const OBJECTS_MAX: usize = 100_000;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
-    /// The text is no JSON: `unexpected end of JSON input`, `invalid character 'x' looking for beginning of value`. The
-    /// server puts `couldn't get version/kind; json parse error: ` before it.
+    /// The text is no JSON: `unexpected end of JSON input`, `invalid character 'x' looking for beginning of value`. See
+    /// [`CodecError::body_text`].
     #[error("{0}")]
     Syntax(String),
     /// A value does not fit its field: `json: cannot unmarshal string into Go struct field ConfigMap.data of type …`.
@@ -56,4 +56,16 @@ pub struct Decoded {
     /// Strict-decoding problems in the order of the text, at most [`PROBLEMS_MAX`]: `unknown field "spec.foo"`,
     /// `duplicate field "data.a"`. A strict server answers `strict decoding error: ` and these joined by `, `.
     pub problems: Vec<String>,
+}
+
+impl CodecError {
+    /// The text of the error for a request's body: where the server cannot even learn the kind, it says so.
+    pub fn body_text(&self) -> String {
+        match self {
+            Self::Syntax(_) | Self::TooDeep | Self::TooManyValues => {
+                format!("couldn't get version/kind; json parse error: {self}")
+            }
+            _ => self.to_string(),
+        }
+    }
 }

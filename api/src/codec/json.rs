@@ -7,11 +7,14 @@ mod special;
 #[cfg(test)]
 mod tests;
 mod typed;
+mod write;
 
 use serde_json::Value;
 
 use super::{CodecError, Decoded};
 use crate::schema::Message;
+
+pub use write::{go_text, patched_text};
 
 pub(super) use special::{micro_time_value, schema_of, time_value};
 

@@ -325,3 +325,12 @@ proptest! {
         prop_assert_eq!(normalize(&once, message("Deployment")).unwrap(), once);
     }
 }
+
+#[test]
+fn a_body_without_a_kind_is_answered_as_kubernetes_does() {
+    let error = decode(b"{", None).unwrap_err();
+    // server
+    assert_eq!(error.body_text(), "couldn't get version/kind; json parse error: unexpected end of JSON input");
+    let error = decode(br#"{"data":1}"#, Some(message("ConfigMap"))).unwrap_err();
+    assert_eq!(error.body_text(), error.to_string());
+}
