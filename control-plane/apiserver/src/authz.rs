@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use skiff_api::status::{ApiStatus, Subject};
 
 use crate::authn::{MASTERS, UserInfo};
 use crate::registry::Lookup;
@@ -67,32 +66,4 @@ impl Authorizer for Masters {
 /// The standard authorizers, in order: masters, nodes, RBAC. `rbac` is shared with reviews and escalation checks.
 pub fn standard(lookup: &Arc<dyn Lookup>, rbac: &Arc<rbac::Rbac>) -> Vec<Arc<dyn Authorizer>> {
     vec![Arc::new(Masters), Arc::new(node::NodeAuthorizer::new(Arc::clone(lookup))), Arc::clone(rbac) as _]
-}
-
-/// The 403 for a request that nobody allowed; `reason` is what the authorizers said, often nothing.
-pub fn forbidden(attributes: &Attributes, reason: &str) -> Box<ApiStatus> {
-    let user = &attributes.user.name;
-    let mut why = if attributes.resource_request {
-        let resource = match attributes.subresource.as_str() {
-            "" => attributes.resource.clone(),
-            subresource => format!("{}/{subresource}", attributes.resource),
-        };
-        let scope = match attributes.namespace.as_str() {
-            "" => "at the cluster scope".to_owned(),
-            namespace => format!("in the namespace {namespace:?}"),
-        };
-        let (verb, group) = (&attributes.verb, &attributes.group);
-        format!("User {user:?} cannot {verb} resource {resource:?} in API group {group:?} {scope}")
-    } else {
-        format!("User {user:?} cannot {} path {:?}", attributes.verb, attributes.path)
-    };
-    if !reason.is_empty() {
-        why = format!("{why}: {reason}");
-    }
-    let subject = if attributes.resource_request {
-        Subject { group: &attributes.group, resource: &attributes.resource, name: &attributes.name }
-    } else {
-        Subject::default()
-    };
-    ApiStatus::forbidden(subject, &why)
 }

@@ -58,6 +58,11 @@ impl ServiceAccountTokens {
         }
     }
 
+    /// Whether a token is good but for its audience.
+    pub fn is_for_others(&self, token: &str, audiences: &[String]) -> bool {
+        self.tokens.verify(token, audiences, unix_now()) == Err(Refused::Audience)
+    }
+
     async fn check_bound_objects(&self, claims: &Claims) -> ApiResult<()> {
         let bound = &claims.bound;
         let namespace = bound.namespace.as_str();
