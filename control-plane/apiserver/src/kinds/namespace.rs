@@ -1,6 +1,7 @@
 //! Namespace: the scope that names live in.            Lifecycle: the namespace controller empties and finalizes it.
 
 use serde_json::{Value, json};
+use skiff_api::field::{FieldErrors, Path};
 use skiff_api::object;
 
 use super::common::{AGE, NAME, age, keep_field, name, resource, text};
@@ -43,6 +44,15 @@ impl Strategy for NamespaceStrategy {
             keep_field(new, old, "status");
         }
     }
+    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
+        let phase = object::str_at(new, "/status/phase");
+        let (expected, when) =
+            if object::is_terminating(new) { ("Terminating", "is not empty") } else { ("Active", "is empty") };
+        if phase != expected {
+            let detail = format!("may only be '{expected}' if `deletionTimestamp` {when}");
+            errors.invalid(&Path::new("status").child("Phase"), phase, &detail);
+        }
+    }
     fn name_rule(&self) -> NameRule {
         NameRule::DnsLabel
     }
@@ -60,5 +70,66 @@ impl Strategy for NamespaceStrategy {
     }
     fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
         vec![("status.phase", object::str_at(object, "/status/phase").to_owned())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::kinds::testing::{check_create, check_table, object};
+
+    #[test]
+    fn a_new_namespace_is_active_and_labelled_with_its_name() {
+        check_create(
+            &NamespaceStrategy,
+            "{metadata: {name: a}, status: {phase: Odd}}",
+            expect![[r#"
+                {
+                  "metadata": {
+                    "labels": {
+                      "kubernetes.io/metadata.name": "a"
+                    },
+                    "name": "a"
+                  },
+                  "spec": {
+                    "finalizers": [
+                      "kubernetes"
+                    ]
+                  },
+                  "status": {
+                    "phase": "Active"
+                  }
+                }
+            "#]],
+        );
+    }
+
+    #[test]
+    fn only_finalize_changes_the_finalizers() {
+        let old = object("{metadata: {name: a}, spec: {finalizers: [kubernetes]}, status: {phase: Terminating}}");
+        let ctx = |subresource| WriteContext { now: String::new(), uuid: String::new(), subresource };
+        let emptied = object("{metadata: {name: a}, spec: {}, status: {phase: Active}}");
+        let mut new = emptied.clone();
+        NamespaceStrategy.prepare_for_update(&mut new, &old, &ctx(""));
+        assert!(NamespaceStrategy.has_finalizers(&new));
+        let mut new = emptied;
+        NamespaceStrategy.prepare_for_update(&mut new, &old, &ctx("finalize"));
+        assert!(!NamespaceStrategy.has_finalizers(&new));
+        assert_eq!(new["status"], old["status"]);
+    }
+
+    #[test]
+    fn table() {
+        check_table(
+            &NamespaceStrategy,
+            "{metadata: {name: a}, status: {phase: Active}}",
+            expect![[r#"
+                Name: "a"
+                Status: "Active"
+                Age: "5m"
+            "#]],
+        );
     }
 }
