@@ -10,12 +10,13 @@ use skiff_api::status::ApiResult;
 use skiff_store::Txn;
 
 use crate::admission::Admissions;
-use crate::authn::{Authenticator, UserInfo};
-use crate::authz::Authorizer;
+use crate::authn::{self, Authenticator, UserInfo};
+use crate::authz::{self, Authorizer, rbac};
 use crate::body::{Body, RequestBody};
-use crate::registry::Registry;
+use crate::pki::Pki;
+use crate::registry::{Lookup, Registry};
 use crate::request_info::RequestInfo;
-use crate::server::{ApiServer, ServerConfig};
+use crate::server::{ApiServer, ServerConfig, ServerError};
 use crate::strategy::LedgerChange;
 
 /// How far the chain goes before a route's handler is called.
@@ -111,6 +112,23 @@ pub struct Plugins {
 }
 
 /// The standard set. `registry` reads caches; `config` says where files lie.
-pub fn standard(_config: &ServerConfig, _registry: &Arc<Registry>) -> Plugins {
-    Plugins::default()
+pub fn standard(config: &ServerConfig, registry: &Arc<Registry>, pki: &Arc<Pki>) -> Result<Plugins, ServerError> {
+    let lookup: Arc<dyn Lookup> = registry.clone();
+    let rbac = rbac::Rbac::new(lookup.clone());
+    Ok(Plugins {
+        authenticators: authn::standard(config, registry, pki)?,
+        user_filters: vec![Arc::new(crate::impersonate::Impersonation)],
+        authorizers: authz::standard(&lookup, &rbac),
+        admission: Admissions(vec![
+            Arc::new(authz::node_restriction::NodeRestriction),
+            Arc::new(authz::escalation::EscalationCheck::new(rbac.clone())),
+        ]),
+        subresources: Vec::new(),
+        routes: vec![
+            Arc::new(crate::join::CaRoute::new(pki.clone())),
+            Arc::new(crate::join::JoinRoute::new(pki.clone())),
+            crate::artifacts::Registry::open(&config.data_dir.join("registry")).map_err(ServerError::Artifacts)?,
+        ],
+        ledgers: None,
+    })
 }

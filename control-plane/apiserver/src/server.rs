@@ -15,6 +15,7 @@ use crate::authn::UserInfo;
 use crate::body::Body;
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
+use crate::pki::Pki;
 use crate::plugins::{self, Plugins, Route, Subresource};
 use crate::registry::Registry;
 use crate::tunnel::Tunnels;
@@ -45,6 +46,12 @@ pub struct ServerConfig {
 pub enum ServerError {
     #[error("start the caches over the store")]
     Caches(#[source] Box<ApiStatus>),
+    #[error("make the objects that every cluster has")]
+    Bootstrap(#[source] Box<ApiStatus>),
+    #[error("set up authentication")]
+    Authentication(#[from] crate::authn::AuthnError),
+    #[error("open the registry of artifacts")]
+    Artifacts(#[source] std::io::Error),
     #[error("accept connections")]
     Accept(#[source] std::io::Error),
 }
@@ -71,11 +78,14 @@ impl ApiServer {
         let found = self.plugins.routes.iter().filter(|route| matches(route.prefix()));
         found.max_by_key(|route| route.prefix().len()).cloned()
     }
-    /// Starts the caches and waits until each has read its resource once.
-    pub async fn new(config: ServerConfig, store: DynStore) -> Result<Arc<Self>, ServerError> {
+    /// Starts the caches, waits until each has read its resource once, and makes what every cluster has.
+    pub async fn new(config: ServerConfig, store: DynStore, pki: Arc<Pki>) -> Result<Arc<Self>, ServerError> {
         let registry =
             Registry::start(store, &config.prefix, crate::kinds::all()).await.map_err(ServerError::Caches)?;
-        let plugins = plugins::standard(&config, &registry);
+        let plugins = plugins::standard(&config, &registry, &pki)?;
+        crate::bootstrap::ensure(&registry, &pki).await.map_err(ServerError::Bootstrap)?;
+        let draining = CancellationToken::new();
+        tokio::spawn(crate::authz::aggregation::run(registry.clone(), draining.clone()));
         Ok(Arc::new(Self {
             config,
             registry,
@@ -83,7 +93,7 @@ impl ApiServer {
             limiter: Limiter::default(),
             metrics: Metrics::default(),
             tunnels: Tunnels::default(),
-            draining: CancellationToken::new(),
+            draining,
         }))
     }
     /// The plugin that serves a (sub)resource, if one does.
