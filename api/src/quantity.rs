@@ -6,6 +6,7 @@ mod tests;
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::ops::{Add, AddAssign, Sub};
 use std::str::FromStr;
 
 /// Digits after the decimal point are kept to nano; what is finer is rounded away from zero.
@@ -144,26 +145,6 @@ impl Quantity {
             quotient + rest.signum()
         }
     }
-    /// Sum; the format is this one's, unless this one is zero.
-    #[must_use]
-    pub fn add(self, other: Self) -> Self {
-        let format = if self.is_zero() { other.format } else { self.format };
-        // The finer scale keeps every digit. At most 10^18 × 10^EXPONENT_MAX overflows, and then the sum is capped.
-        let scale = self.scale.min(other.scale);
-        Quantity {
-            mantissa: self.at_scale(scale).saturating_add(other.at_scale(scale)),
-            scale,
-            format,
-        }
-    }
-    /// Difference, likewise.
-    #[must_use]
-    pub fn sub(self, other: Self) -> Self {
-        self.add(Quantity {
-            mantissa: -other.mantissa,
-            ..other
-        })
-    }
 }
 
 fn saturate(value: i128) -> i64 {
@@ -278,7 +259,7 @@ fn parse_slow(whole: &str, fraction: &str, base: u32, exponent: i32, format: For
         .fold(0u128, |sum, digit| sum * 10 + u128::from(digit - b'0'))
         * factor;
     let divisor = 10u128.pow(11);
-    let nanos = part / divisor + u128::from(part % divisor != 0 || sticky);
+    let nanos = part / divisor + u128::from(!part.is_multiple_of(divisor) || sticky);
     let whole = parse_digits(whole) as u128 * factor;
     if whole >= CAP as u128 {
         return capped;
@@ -319,15 +300,16 @@ impl fmt::Display for Quantity {
         if self.is_zero() {
             return f.write_str("0");
         }
-        if self.format == Format::BinarySi && !self.is_below_1024() {
-            if let Some(mut number) = self.whole() {
-                let mut power = 0;
-                while number % 1024 == 0 && power < 6 {
-                    number /= 1024;
-                    power += 1;
-                }
-                return write!(f, "{number}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]);
+        if self.format == Format::BinarySi
+            && !self.is_below_1024()
+            && let Some(mut number) = self.whole()
+        {
+            let mut power = 0;
+            while number % 1024 == 0 && power < 6 {
+                number /= 1024;
+                power += 1;
             }
+            return write!(f, "{number}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]);
         }
         let (mut number, mut exponent) = (self.mantissa, self.scale);
         while number % 10 == 0 {
@@ -363,6 +345,38 @@ impl Quantity {
             format: self.format,
         } == *self)
             .then_some(number)
+    }
+}
+
+impl Add for Quantity {
+    type Output = Self;
+    /// Sum; the format is the left one's, unless that is zero.
+    fn add(self, other: Self) -> Self {
+        let format = if self.is_zero() { other.format } else { self.format };
+        // The finer scale keeps every digit. At most 10^18 × 10^EXPONENT_MAX overflows, and then the sum is capped.
+        let scale = self.scale.min(other.scale);
+        Quantity {
+            mantissa: self.at_scale(scale).saturating_add(other.at_scale(scale)),
+            scale,
+            format,
+        }
+    }
+}
+
+impl AddAssign for Quantity {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl Sub for Quantity {
+    type Output = Self;
+    /// Difference, with the format of a sum.
+    fn sub(self, other: Self) -> Self {
+        self + Quantity {
+            mantissa: -other.mantissa,
+            ..other
+        }
     }
 }
 

@@ -100,11 +100,11 @@ fn values_round_away_from_zero() {
 #[test]
 fn sums_keep_every_digit_and_the_first_format() {
     let quantity = |text| Quantity::parse(text).unwrap();
-    assert_eq!(quantity("1Gi").add(quantity("1Ki")).to_string(), "1048577Ki");
-    assert_eq!(quantity("0").add(quantity("1Gi")).to_string(), "1Gi");
-    assert_eq!(quantity("1").sub(quantity("250m")).to_string(), "750m");
-    assert_eq!(quantity("1").sub(quantity("1000m")), Quantity::ZERO);
-    assert!(quantity("1e900").add(quantity("1n")) > quantity("1E"));
+    assert_eq!((quantity("1Gi") + quantity("1Ki")).to_string(), "1048577Ki");
+    assert_eq!((quantity("0") + quantity("1Gi")).to_string(), "1Gi");
+    assert_eq!((quantity("1") - quantity("250m")).to_string(), "750m");
+    assert_eq!(quantity("1") - quantity("1000m"), Quantity::ZERO);
+    assert!(quantity("1e900") + quantity("1n") > quantity("1E"));
 }
 
 #[test]
@@ -128,7 +128,7 @@ proptest! {
     #[test]
     fn no_text_panics(text in "[-+]?[0-9.]{0,45}[eEinumkKMGTP]{0,2}[-+]?[0-9]{0,5}") {
         if let Ok(quantity) = Quantity::parse(&text) {
-            let _ = (quantity.to_string(), quantity.value(), quantity.milli_value(), quantity.add(quantity), quantity.sub(quantity));
+            let _ = (quantity.to_string(), quantity.value(), quantity.milli_value(), quantity + quantity, quantity - quantity);
         }
     }
 }
