@@ -1,1 +1,38 @@
-//! skiff-controllers
+//! The controllers, pure: each is a function from what the caches show to a plan of what to do next.
+//!
+//! **Invariant:** no IO, no clocks, no randomness, no async. The same world gives the same plan, order included.
+//! **Invariant:** every action is safe to repeat and safe when stale: preconditions, deterministic names, bounded lists.
+//!
+//! Reading order: `controller` (the trait), `plan` (what a decision may be), `caches` (what it may look at), then any
+//! controller.
+
+mod adoption;
+mod caches;
+mod conditions;
+mod controller;
+mod deployment;
+mod hash;
+mod labels;
+mod namespace_defaults;
+mod node_ipam;
+mod node_lifecycle;
+mod plan;
+mod pod_gc;
+mod pods;
+mod replicaset;
+mod taint_eviction;
+
+pub use caches::{Cache, Caches, Heartbeats, Indexed, ObjectMap, controller_of};
+pub use controller::{Context, Controller, FailedVerb, Failure};
+pub use deployment::DeploymentController;
+pub use labels::matches as selects;
+pub use namespace_defaults::{DEFAULT_SERVICE_ACCOUNT, ROOT_CA_MAP, RootCaController, ServiceAccountController};
+pub use node_ipam::{Network, NodeIpamController};
+pub use node_lifecycle::NodeLifecycleController;
+pub use plan::{Action, DeleteOptions, EventDraft, ObjectKey, Outcome, Plan, Regarding, Report, Resource, Target};
+pub use pod_gc::PodGcController;
+pub use replicaset::ReplicaSetController;
+pub use taint_eviction::{TaintEvictionController, no_execute, tolerates};
+
+#[cfg(test)]
+mod testing;

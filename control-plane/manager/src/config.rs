@@ -38,8 +38,11 @@ pub struct LeaseTimes {
 
 impl LeaseTimes {
     /// Kubernetes' own: 15 s, 10 s, 2 s.
-    pub const KUBERNETES: LeaseTimes =
-        LeaseTimes { duration: LEASE_DURATION, renew_deadline: RENEW_DEADLINE, retry: RETRY_PERIOD };
+    pub const KUBERNETES: LeaseTimes = LeaseTimes {
+        duration: LEASE_DURATION,
+        renew_deadline: RENEW_DEADLINE,
+        retry: RETRY_PERIOD,
+    };
 }
 
 /// Waiting times of single controllers.
@@ -55,8 +58,11 @@ pub struct ControllerTimes {
 
 impl ControllerTimes {
     /// Kubernetes' own.
-    pub const KUBERNETES: ControllerTimes =
-        ControllerTimes { node_grace: NODE_GRACE, event_ttl: EVENT_TTL, terminated_pods_max: TERMINATED_PODS_MAX };
+    pub const KUBERNETES: ControllerTimes = ControllerTimes {
+        node_grace: NODE_GRACE,
+        event_ttl: EVENT_TTL,
+        terminated_pods_max: TERMINATED_PODS_MAX,
+    };
 }
 
 /// What [`crate::run`] needs to know.
@@ -95,7 +101,9 @@ impl ManagerConfig {
             return Err(ManagerError::LeaseTimes);
         }
         if !self.pod_cidr.is_empty() && !is_ipv4_network(&self.pod_cidr) {
-            return Err(ManagerError::PodCidr { cidr: self.pod_cidr.clone() });
+            return Err(ManagerError::PodCidr {
+                cidr: self.pod_cidr.clone(),
+            });
         }
         Ok(())
     }

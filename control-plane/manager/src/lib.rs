@@ -3,10 +3,22 @@
 //!
 //! **Invariant:** everything goes through the API like everyone else's requests; nothing here knows a store.
 //!
-//! Reading order: `config`, `informers` (which caches there are), `queue`, `written`, `runner`, `executor`, `election`.
+//! Reading order: `config`, `wiring` (what exists), `informers` (watches fill caches), `controllers` (which change wakes
+//! which key), `queue`, `written`, `runner`, `executor`, `scheduling`, `recorder`, `election`.
 
 mod config;
+mod controllers;
+mod election;
 mod error;
+mod executor;
+mod informers;
+mod queue;
+mod recorder;
+mod requests;
+mod runner;
+mod scheduling;
+mod wiring;
+mod written;
 
 pub use config::{Clients, ControllerTimes, LeaseTimes, ManagerConfig};
 pub use error::ManagerError;
@@ -18,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 /// Returns an error only for a configuration that cannot work; an API server that cannot be reached is retried.
 pub async fn run(clients: Clients, config: ManagerConfig, shutdown: CancellationToken) -> Result<(), ManagerError> {
     config.check()?;
-    let _ = clients;
-    shutdown.cancelled().await;
+    wiring::run(clients, config, shutdown).await;
     Ok(())
 }

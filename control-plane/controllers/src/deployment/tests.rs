@@ -1,0 +1,1 @@
+//! Tests of the decisions in the file above.

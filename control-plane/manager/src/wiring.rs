@@ -1,0 +1,228 @@
+//! What exists and who holds what: caches, informers, recorders, controllers, scheduler, elections.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::watcher::Config;
+use skiff_controllers::{Caches, DEFAULT_SERVICE_ACCOUNT, ObjectKey, ROOT_CA_MAP};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Clients, ManagerConfig};
+use crate::controllers::Controllers;
+use crate::election::Election;
+use crate::executor::Executor;
+use crate::informers::{Informer, all_synced};
+use crate::recorder::Recorder;
+use crate::requests::Requests;
+use crate::scheduling::Scheduling;
+
+/// Names in leases, `managedFields` and audit logs: Kubernetes' own.
+const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+const SCHEDULER: &str = "kube-scheduler";
+/// Where nodes keep their heartbeat leases.
+const NODE_LEASES: &str = "kube-node-lease";
+
+pub(crate) async fn run(clients: Clients, config: ManagerConfig, shutdown: CancellationToken) {
+    let host: Arc<str> = config.identity.split('_').next().unwrap_or_default().into();
+    let for_controllers = Requests::new(clients.controllers, CONTROLLER_MANAGER);
+    let for_scheduler = Requests::new(clients.scheduler, SCHEDULER);
+    let caches = Arc::new(Caches::default());
+    let executor = Executor::new(
+        for_controllers.clone(),
+        Recorder::start(for_controllers.clone(), host.clone()),
+    );
+    let controllers = Controllers::new(&caches, &executor, &config);
+    let recorder = Recorder::start(for_scheduler.clone(), host);
+    let scheduling = Scheduling::new(caches.clone(), for_scheduler.clone(), recorder, seed(&config.identity));
+
+    let tasks = TaskTracker::new();
+    let mut synced = start_informers(&for_controllers, &caches, &controllers, &scheduling, &tasks, &shutdown);
+    if all_synced(&mut synced, &shutdown).await {
+        let controllers_term = |term: CancellationToken| {
+            let controllers = controllers.clone();
+            async move {
+                let tasks = TaskTracker::new();
+                controllers.start(&tasks, &term);
+                end(&tasks, &term).await;
+            }
+        };
+        let scheduler_term = |term: CancellationToken| {
+            let scheduling = scheduling.clone();
+            async move {
+                let tasks = TaskTracker::new();
+                scheduling.start(&tasks, &term);
+                end(&tasks, &term).await;
+            }
+        };
+        if config.leader_elect {
+            let election = |requests: Requests, lease: &'static str| Election {
+                requests,
+                lease,
+                identity: config.identity.clone(),
+                times: config.lease,
+            };
+            let (manager, scheduler) = (
+                election(for_controllers, CONTROLLER_MANAGER),
+                election(for_scheduler, SCHEDULER),
+            );
+            tokio::join!(
+                manager.run(shutdown.clone(), controllers_term),
+                scheduler.run(shutdown.clone(), scheduler_term)
+            );
+        } else {
+            tokio::join!(controllers_term(shutdown.clone()), scheduler_term(shutdown.clone()));
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Waits for the end of a term: what was begun is finished.
+async fn end(tasks: &TaskTracker, term: &CancellationToken) {
+    term.cancelled().await;
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Two processes that break ties differently do not fight for one node.
+fn seed(identity: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    identity.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn start_informers(
+    requests: &Requests,
+    caches: &Arc<Caches>,
+    controllers: &Arc<Controllers>,
+    scheduling: &Arc<Scheduling>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Vec<watch::Receiver<bool>> {
+    let client = || requests.client();
+    let named = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
+    macro_rules! informer {
+        ($api:expr, $config:expr, $cache:ident, $trim:expr, $on_change:expr) => {
+            Informer {
+                api: $api,
+                config: $config,
+                caches: caches.clone(),
+                cache: |caches| &caches.$cache,
+                trim: $trim,
+                on_change: Arc::new($on_change),
+            }
+            .start(tasks, stop)
+        };
+    }
+    let (c, s) = (controllers.clone(), scheduling.clone());
+    let nodes = informer!(Api::all(client()), Config::default(), nodes, |_| (), move |old, new| {
+        c.node_changed(old, new);
+        s.node_changed(old, new);
+    });
+    let (c, s) = (controllers.clone(), scheduling.clone());
+    let pods = informer!(
+        Api::all(client()),
+        Config::default(),
+        pods,
+        trim_pod,
+        move |old, new| {
+            s.pod_changed(old, new);
+            c.pod_changed(old, new);
+        }
+    );
+    let c = controllers.clone();
+    let sets = informer!(
+        Api::all(client()),
+        Config::default(),
+        replica_sets,
+        |_| (),
+        move |old, new| {
+            c.replica_set_changed(old, new);
+        }
+    );
+    let c = controllers.clone();
+    let deployments = informer!(
+        Api::all(client()),
+        Config::default(),
+        deployments,
+        |_| (),
+        move |old, new| {
+            c.deployment_changed(old, new);
+        }
+    );
+    let c = controllers.clone();
+    let leases = informer!(
+        Api::namespaced(client(), NODE_LEASES),
+        Config::default(),
+        leases,
+        |_| (),
+        move |_, new| {
+            c.lease_changed(new);
+        }
+    );
+    let (c, s) = (controllers.clone(), scheduling.clone());
+    let namespaces = informer!(
+        Api::all(client()),
+        Config::default(),
+        namespaces,
+        |_| (),
+        move |old, new| {
+            s.namespace_changed(old, new);
+            if let Some(namespace) = new.or(old) {
+                c.namespace_changed(&ObjectKey::of(&namespace.metadata));
+            }
+        }
+    );
+    let c = controllers.clone();
+    let accounts = informer!(
+        Api::all(client()),
+        named(DEFAULT_SERVICE_ACCOUNT),
+        service_accounts,
+        |_| (),
+        move |old, new| {
+            if let (Some(old), None) = (old, new) {
+                c.namespace_changed(&ObjectKey::cluster(old.metadata.namespace.clone().unwrap_or_default()));
+            }
+        }
+    );
+    let c = controllers.clone();
+    let maps = informer!(
+        Api::all(client()),
+        named(ROOT_CA_MAP),
+        root_ca_maps,
+        |_| (),
+        move |old, new| {
+            if let Some(map) = new.or(old) {
+                c.namespace_changed(&ObjectKey::cluster(map.metadata.namespace.clone().unwrap_or_default()));
+            }
+        }
+    );
+    vec![nodes, pods, sets, deployments, leases, namespaces, accounts, maps]
+}
+
+/// Drops what neither a controller nor the scheduler reads: it is most of a pod's bytes.
+fn trim_pod(pod: &mut Pod) {
+    let Some(spec) = &mut pod.spec else { return };
+    for container in spec
+        .containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten())
+    {
+        container.env = None;
+        container.env_from = None;
+        container.command = None;
+        container.args = None;
+        container.volume_mounts = None;
+        container.liveness_probe = None;
+        container.readiness_probe = None;
+        container.startup_probe = None;
+        container.security_context = None;
+        container.lifecycle = None;
+    }
+    spec.volumes = None;
+    spec.security_context = None;
+}

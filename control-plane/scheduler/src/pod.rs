@@ -1,0 +1,127 @@
+//! A pod as the scheduler sees it: what filters and scores ask for, read once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec, Toleration};
+
+use crate::resources::{Resources, pod_requests};
+
+/// A port on the node that a container wants: address (`""` is all), protocol, number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostPort {
+    pub(crate) address: String,
+    pub(crate) protocol: String,
+    pub(crate) port: i32,
+}
+
+impl HostPort {
+    /// Two wishes collide when protocol and number are equal and the addresses overlap.
+    pub(crate) fn collides(&self, other: &HostPort) -> bool {
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.address.is_empty() || other.address.is_empty() || self.address == other.address)
+    }
+}
+
+#[derive(Debug)]
+pub struct PodInfo {
+    pod: Arc<Pod>,
+    pub requests: Resources,
+    pub(crate) for_comparison: (i64, i64),
+    pub(crate) host_ports: Vec<HostPort>,
+    pub(crate) owner_uid: Option<String>,
+}
+
+impl PodInfo {
+    pub fn new(pod: Arc<Pod>) -> Self {
+        let empty = PodSpec::default();
+        let spec = pod.spec.as_ref().unwrap_or(&empty);
+        let requests = pod_requests(spec);
+        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let host_ports = containers
+            .flat_map(|container| container.ports.iter().flatten())
+            .filter_map(|port| {
+                let address = port
+                    .host_ip
+                    .clone()
+                    .filter(|address| address != "0.0.0.0")
+                    .unwrap_or_default();
+                let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+                Some(HostPort {
+                    address,
+                    protocol,
+                    port: port.host_port.filter(|port| *port > 0)?,
+                })
+            })
+            .collect();
+        let owners = pod.metadata.owner_references.iter().flatten();
+        let owner_uid = owners
+            .into_iter()
+            .find(|owner| owner.controller == Some(true))
+            .map(|owner| owner.uid.clone());
+        let for_comparison = requests.for_comparison();
+        PodInfo {
+            requests,
+            for_comparison,
+            host_ports,
+            owner_uid,
+            pod,
+        }
+    }
+
+    pub fn pod(&self) -> &Arc<Pod> {
+        &self.pod
+    }
+    pub fn uid(&self) -> &str {
+        self.pod.metadata.uid.as_deref().unwrap_or("")
+    }
+    pub fn name(&self) -> &str {
+        self.pod.metadata.name.as_deref().unwrap_or("")
+    }
+    pub fn namespace(&self) -> &str {
+        self.pod.metadata.namespace.as_deref().unwrap_or("")
+    }
+    pub(crate) fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        self.pod.metadata.labels.as_ref()
+    }
+    pub(crate) fn spec(&self) -> Option<&PodSpec> {
+        self.pod.spec.as_ref()
+    }
+    pub(crate) fn tolerations(&self) -> &[Toleration] {
+        self.spec()
+            .and_then(|spec| spec.tolerations.as_deref())
+            .unwrap_or_default()
+    }
+    pub(crate) fn is_terminating(&self) -> bool {
+        self.pod.metadata.deletion_timestamp.is_some()
+    }
+
+    /// The pods that it must be near to.
+    pub(crate) fn required_affinity(&self) -> &[PodAffinityTerm] {
+        self.spec()
+            .and_then(|spec| {
+                spec.affinity
+                    .as_ref()?
+                    .pod_affinity
+                    .as_ref()?
+                    .required_during_scheduling_ignored_during_execution
+                    .as_deref()
+            })
+            .unwrap_or_default()
+    }
+
+    /// The pods that it must not be near to.
+    pub(crate) fn required_anti_affinity(&self) -> &[PodAffinityTerm] {
+        self.spec()
+            .and_then(|spec| {
+                spec.affinity
+                    .as_ref()?
+                    .pod_anti_affinity
+                    .as_ref()?
+                    .required_during_scheduling_ignored_during_execution
+                    .as_deref()
+            })
+            .unwrap_or_default()
+    }
+}
