@@ -19,22 +19,47 @@ macro_rules! resource {
 }
 pub(crate) use resource;
 
-pub(crate) const NAME: Column = Column { name: "Name", kind: "string", format: "name", priority: 0 };
+pub(crate) const NAME: Column = Column {
+    name: "Name",
+    kind: "string",
+    format: "name",
+    priority: 0,
+};
 pub(crate) const AGE: Column = text("Age");
 
 /// A column of texts.
 pub(crate) const fn text(name: &'static str) -> Column {
-    Column { name, kind: "string", format: "", priority: 0 }
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        priority: 0,
+    }
 }
 /// A column that only wide output shows.
 pub(crate) const fn wide(name: &'static str) -> Column {
-    Column { name, kind: "string", format: "", priority: 1 }
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        priority: 1,
+    }
 }
 pub(crate) const fn integer(name: &'static str) -> Column {
-    Column { name, kind: "integer", format: "", priority: 0 }
+    Column {
+        name,
+        kind: "integer",
+        format: "",
+        priority: 0,
+    }
 }
 pub(crate) const fn date(name: &'static str) -> Column {
-    Column { name, kind: "date", format: "", priority: 0 }
+    Column {
+        name,
+        kind: "date",
+        format: "",
+        priority: 0,
+    }
 }
 
 /// How long ago an RFC 3339 time was, as tables show it; `<unknown>` when there is none.
@@ -62,7 +87,13 @@ pub(crate) fn or<'a>(text: &'a str, placeholder: &'a str) -> &'a str {
 
 /// Names and images of containers, each joined by commas, as wide output shows them.
 pub(crate) fn container_cells(containers: &[Value]) -> (String, String) {
-    let join = |key: &str| containers.iter().map(|c| object::str_at(c, key)).collect::<Vec<_>>().join(",");
+    let join = |key: &str| {
+        containers
+            .iter()
+            .map(|c| object::str_at(c, key))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     (join("/name"), join("/image"))
 }
 
@@ -95,7 +126,9 @@ pub(crate) fn keep_field(new: &mut Value, old: &Value, key: &str) {
 
 /// The condition of a type in `status.conditions`.
 pub(crate) fn condition<'a>(value: &'a Value, kind: &str) -> Option<&'a Value> {
-    object::list_at(value, "/status/conditions").iter().find(|c| object::str_at(c, "/type") == kind)
+    object::list_at(value, "/status/conditions")
+        .iter()
+        .find(|c| object::str_at(c, "/type") == kind)
 }
 
 /// Whether a condition's status is `True`.

@@ -23,7 +23,8 @@ impl Strategy for ConfigMapStrategy {
         let (data, binary) = (object.get("data"), object.get("binaryData"));
         let entries = |map: Option<&Value>| -> Vec<(String, usize)> {
             let map = map.and_then(Value::as_object).into_iter().flatten();
-            map.map(|(key, value)| (key.clone(), value.as_str().map_or(0, str::len))).collect()
+            map.map(|(key, value)| (key.clone(), value.as_str().map_or(0, str::len)))
+                .collect()
         };
         let (data, binary) = (entries(data), entries(binary));
         let mut size = 0;
@@ -36,7 +37,12 @@ impl Strategy for ConfigMapStrategy {
             size += length;
         }
         for (key, length) in &binary {
-            invalid_each(errors, &Path::new("binaryData").key(key), key, names::config_map_key(key));
+            invalid_each(
+                errors,
+                &Path::new("binaryData").key(key),
+                key,
+                names::config_map_key(key),
+            );
             // Base64 holds three bytes in four characters.
             size += length / 4 * 3;
         }
@@ -51,8 +57,17 @@ impl Strategy for ConfigMapStrategy {
         COLUMNS
     }
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
-        let count = |key: &str| object.get(key).and_then(Value::as_object).map_or(0, serde_json::Map::len);
-        vec![name(object), (count("data") + count("binaryData")).into(), age(object, now)]
+        let count = |key: &str| {
+            object
+                .get(key)
+                .and_then(Value::as_object)
+                .map_or(0, serde_json::Map::len)
+        };
+        vec![
+            name(object),
+            (count("data") + count("binaryData")).into(),
+            age(object, now),
+        ]
     }
 }
 

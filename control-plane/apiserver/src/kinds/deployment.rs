@@ -8,7 +8,9 @@ use skiff_api::object::{self, int_at, map_entry, set_default, str_at};
 use super::common::{AGE, NAME, age, container_cells, keep_field, name, resource, sub_mut, text, wide};
 use super::pod::defaults;
 use super::replica_set::{counters, replicas, selector_is_fixed, selector_text, template_rules};
-use super::validate::{at_most_100_percent, int_or_percent, label_selector, not_negative, percent_of, selector_is_empty};
+use super::validate::{
+    at_most_100_percent, int_or_percent, label_selector, not_negative, percent_of, selector_is_empty,
+};
 use crate::strategy::{Column, Strategy, WriteContext};
 
 /// Defaults, as Kubernetes' docs give them.
@@ -78,7 +80,11 @@ impl Strategy for DeploymentStrategy {
         strategy(spec, &path.child("strategy"), errors);
         let ready = int_at(spec, "/minReadySeconds").unwrap_or(0);
         not_negative(errors, &path.child("minReadySeconds"), Some(ready));
-        not_negative(errors, &path.child("revisionHistoryLimit"), int_at(spec, "/revisionHistoryLimit"));
+        not_negative(
+            errors,
+            &path.child("revisionHistoryLimit"),
+            int_at(spec, "/revisionHistoryLimit"),
+        );
         if let Some(deadline) = int_at(spec, "/progressDeadlineSeconds") {
             let path = path.child("progressDeadlineSeconds");
             not_negative(errors, &path, Some(deadline));
@@ -131,7 +137,11 @@ fn selector(spec: &Value, path: &Path, errors: &mut FieldErrors) {
         Some(selector) => {
             label_selector(errors, &path, Some(selector));
             if selector_is_empty(selector) {
-                errors.invalid(&path, Value::Object(Map::new()), "empty selector is invalid for deployment");
+                errors.invalid(
+                    &path,
+                    Value::Object(Map::new()),
+                    "empty selector is invalid for deployment",
+                );
             }
         }
     }
@@ -152,11 +162,18 @@ fn strategy(spec: &Value, path: &Path, errors: &mut FieldErrors) {
         },
         other => {
             let rolling = rolling.map_or("null".to_owned(), |r| {
-                format!("{{\"MaxUnavailable\":{},\"MaxSurge\":{}}}", r["maxUnavailable"], r["maxSurge"])
+                format!(
+                    "{{\"MaxUnavailable\":{},\"MaxSurge\":{}}}",
+                    r["maxUnavailable"], r["maxSurge"]
+                )
             });
             let shown = format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", Value::from(other));
             let body = format!("Unsupported value: {shown}: supported values: \"Recreate\", \"RollingUpdate\"");
-            errors.push(FieldError { kind: ErrorType::NotSupported, path: path.to_string(), body });
+            errors.push(FieldError {
+                kind: ErrorType::NotSupported,
+                path: path.to_string(),
+                body,
+            });
         }
     }
 }
@@ -169,7 +186,11 @@ fn rolling_update(rolling: &Value, path: &Path, errors: &mut FieldErrors) {
     let amount = |value: &Value| value.as_i64().or_else(|| percent_of(value)).unwrap_or(0);
     let malformed = |value: &Value| value.is_string() && percent_of(value).is_none();
     if amount(&unavailable) == 0 && amount(&surge) == 0 && !malformed(&surge) && !malformed(&unavailable) {
-        errors.invalid(&path.child("maxUnavailable"), unavailable.clone(), "may not be 0 when `maxSurge` is 0");
+        errors.invalid(
+            &path.child("maxUnavailable"),
+            unavailable.clone(),
+            "may not be 0 when `maxSurge` is 0",
+        );
     }
     at_most_100_percent(errors, &path.child("maxUnavailable"), &unavailable);
 }

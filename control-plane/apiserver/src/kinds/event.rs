@@ -74,7 +74,10 @@ impl Strategy for EventStrategy {
             ("involvedObject.name", text("/involvedObject/name")),
             ("involvedObject.uid", text("/involvedObject/uid")),
             ("involvedObject.apiVersion", text("/involvedObject/apiVersion")),
-            ("involvedObject.resourceVersion", text("/involvedObject/resourceVersion")),
+            (
+                "involvedObject.resourceVersion",
+                text("/involvedObject/resourceVersion"),
+            ),
             ("involvedObject.fieldPath", text("/involvedObject/fieldPath")),
             ("reason", text("/reason")),
             ("reportingComponent", text("/reportingComponent")),
@@ -105,7 +108,16 @@ impl Strategy for EventsV1Strategy {
         strict_rules(&core, errors);
     }
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        for (field, shown) in [("regarding", "involvedObject"), ("reason", "reason"), ("reportingController", "reportingController"), ("reportingInstance", "reportingInstance"), ("action", "action"), ("note", "message"), ("type", "type"), ("eventTime", "eventTime")] {
+        for (field, shown) in [
+            ("regarding", "involvedObject"),
+            ("reason", "reason"),
+            ("reportingController", "reportingController"),
+            ("reportingInstance", "reportingInstance"),
+            ("action", "action"),
+            ("note", "message"),
+            ("type", "type"),
+            ("eventTime", "eventTime"),
+        ] {
             super::validate::immutable(errors, &Path::new(shown), new.get(field), old.get(field));
         }
     }
@@ -198,7 +210,11 @@ fn common_rules(event: &Value, controller_field: &str, errors: &mut FieldErrors)
     let about = str_at(event, "/involvedObject/namespace");
     let path = Path::new("involvedObject").child("namespace");
     if str_at(event, "/eventTime").is_empty() {
-        let fits = if about.is_empty() { matches!(namespace, "" | "default") } else { namespace == about };
+        let fits = if about.is_empty() {
+            matches!(namespace, "" | "default")
+        } else {
+            namespace == about
+        };
         if !fits {
             errors.invalid(&path, about, DETAIL);
         }
@@ -221,7 +237,12 @@ fn common_rules(event: &Value, controller_field: &str, errors: &mut FieldErrors)
         }
         at_most(errors, "message", str_at(event, "/message"), MESSAGE_CHARS_MAX);
     }
-    invalid_each(errors, &Path::new("namespace"), namespace, names::dns1123_subdomain(namespace));
+    invalid_each(
+        errors,
+        &Path::new("namespace"),
+        namespace,
+        names::dns1123_subdomain(namespace),
+    );
 }
 
 fn at_most(errors: &mut FieldErrors, key: &str, value: &str, max: usize) {
@@ -271,7 +292,11 @@ fn source(event: &Value) -> String {
 fn row(event: &Value, now: i64) -> Vec<Value> {
     let time = |pointer: &str| str_at(event, pointer);
     let first = since(or(time("/firstTimestamp"), time("/eventTime")), now);
-    let mut last = if time("/lastTimestamp").is_empty() { first.clone() } else { since(time("/lastTimestamp"), now) };
+    let mut last = if time("/lastTimestamp").is_empty() {
+        first.clone()
+    } else {
+        since(time("/lastTimestamp"), now)
+    };
     let mut count = int_at(event, "/count").unwrap_or(0);
     if let Some(series) = event.get("series").filter(|s| s.is_object()) {
         last = since(str_at(series, "/lastObservedTime"), now);
@@ -279,10 +304,21 @@ fn row(event: &Value, now: i64) -> Vec<Value> {
     } else if count == 0 {
         count = 1;
     }
-    let (kind, name) = (str_at(event, "/involvedObject/kind").to_lowercase(), str_at(event, "/involvedObject/name"));
-    let target = if name.is_empty() { kind } else { format!("{kind}/{name}") };
+    let (kind, name) = (
+        str_at(event, "/involvedObject/kind").to_lowercase(),
+        str_at(event, "/involvedObject/name"),
+    );
+    let target = if name.is_empty() {
+        kind
+    } else {
+        format!("{kind}/{name}")
+    };
     let host = or(time("/source/host"), time("/reportingInstance"));
-    let source = if host.is_empty() { source(event) } else { format!("{}, {host}", source(event)) };
+    let source = if host.is_empty() {
+        source(event)
+    } else {
+        format!("{}, {host}", source(event))
+    };
     vec![
         last.into(),
         time("/type").into(),

@@ -37,7 +37,11 @@ impl Strategy for LeaseStrategy {
         if let Some(seconds) = int_at(object, "/spec/leaseDurationSeconds").filter(|s| *s <= 0) {
             errors.invalid(&path.child("leaseDurationSeconds"), seconds, "must be greater than 0");
         }
-        not_negative(errors, &path.child("leaseTransitions"), int_at(object, "/spec/leaseTransitions"));
+        not_negative(
+            errors,
+            &path.child("leaseTransitions"),
+            int_at(object, "/spec/leaseTransitions"),
+        );
     }
     fn allows_create_on_update(&self) -> bool {
         true
@@ -49,7 +53,11 @@ impl Strategy for LeaseStrategy {
         COLUMNS
     }
     fn row(&self, lease: &Value, now: i64) -> Vec<Value> {
-        vec![name(lease), str_at(lease, "/spec/holderIdentity").into(), age(lease, now)]
+        vec![
+            name(lease),
+            str_at(lease, "/spec/holderIdentity").into(),
+            age(lease, now),
+        ]
     }
 }
 

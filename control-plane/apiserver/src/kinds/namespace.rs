@@ -29,7 +29,9 @@ impl Strategy for NamespaceStrategy {
     }
     fn prepare_for_create(&self, object: &mut Value, _ctx: &WriteContext) {
         object["status"] = json!({"phase": "Active"});
-        let finalizers = object::map_entry(object, "spec").entry("finalizers").or_insert_with(|| json!([]));
+        let finalizers = object::map_entry(object, "spec")
+            .entry("finalizers")
+            .or_insert_with(|| json!([]));
         if let Value::Array(list) = finalizers
             && !list.iter().any(|f| f == KUBERNETES_FINALIZER)
         {
@@ -46,8 +48,11 @@ impl Strategy for NamespaceStrategy {
     }
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
         let phase = object::str_at(new, "/status/phase");
-        let (expected, when) =
-            if object::is_terminating(new) { ("Terminating", "is not empty") } else { ("Active", "is empty") };
+        let (expected, when) = if object::is_terminating(new) {
+            ("Terminating", "is not empty")
+        } else {
+            ("Active", "is empty")
+        };
         if phase != expected {
             let detail = format!("may only be '{expected}' if `deletionTimestamp` {when}");
             errors.invalid(&Path::new("status").child("Phase"), phase, &detail);
@@ -66,7 +71,11 @@ impl Strategy for NamespaceStrategy {
         COLUMNS
     }
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
-        vec![name(object), object::str_at(object, "/status/phase").into(), age(object, now)]
+        vec![
+            name(object),
+            object::str_at(object, "/status/phase").into(),
+            age(object, now),
+        ]
     }
     fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
         vec![("status.phase", object::str_at(object, "/status/phase").to_owned())]
@@ -109,7 +118,11 @@ mod tests {
     #[test]
     fn only_finalize_changes_the_finalizers() {
         let old = object("{metadata: {name: a}, spec: {finalizers: [kubernetes]}, status: {phase: Terminating}}");
-        let ctx = |subresource| WriteContext { now: String::new(), uuid: String::new(), subresource };
+        let ctx = |subresource| WriteContext {
+            now: String::new(),
+            uuid: String::new(),
+            subresource,
+        };
         let emptied = object("{metadata: {name: a}, spec: {}, status: {phase: Active}}");
         let mut new = emptied.clone();
         NamespaceStrategy.prepare_for_update(&mut new, &old, &ctx(""));

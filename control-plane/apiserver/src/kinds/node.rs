@@ -49,12 +49,20 @@ impl Strategy for NodeStrategy {
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         taints(list_at(object, "/spec/taints"), errors);
         for list in ["capacity", "allocatable"] {
-            for (name, amount) in object.pointer(&format!("/status/{list}")).and_then(Value::as_object).into_iter().flatten() {
+            for (name, amount) in object
+                .pointer(&format!("/status/{list}"))
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+            {
                 resource_amount(errors, &Path::new("status").child(list).child(name), name, amount);
             }
         }
         let path = Path::new("spec").child("podCIDRs");
-        let cidrs: Vec<&str> = list_at(object, "/spec/podCIDRs").iter().filter_map(Value::as_str).collect();
+        let cidrs: Vec<&str> = list_at(object, "/spec/podCIDRs")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
         for (i, cidr) in cidrs.iter().enumerate() {
             invalid_each(errors, &path.index(i), cidr, names::cidr(cidr));
         }
@@ -99,14 +107,22 @@ impl Strategy for NodeStrategy {
         ]
     }
     fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
-        vec![("spec.unschedulable", object::bool_at(object, "/spec/unschedulable").to_string())]
+        vec![(
+            "spec.unschedulable",
+            object::bool_at(object, "/spec/unschedulable").to_string(),
+        )]
     }
 }
 
 /// The older single field and the list say the same.
 fn pod_cidrs(spec: &mut serde_json::Map<String, Value>) {
     let single = spec.get("podCIDR").and_then(Value::as_str).unwrap_or("").to_owned();
-    let first = spec.get("podCIDRs").and_then(|list| list.get(0)).and_then(Value::as_str).unwrap_or("").to_owned();
+    let first = spec
+        .get("podCIDRs")
+        .and_then(|list| list.get(0))
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .to_owned();
     if !single.is_empty() && single != first {
         spec.insert("podCIDRs".into(), json!([single]));
     } else if single.is_empty() && !first.is_empty() {
@@ -135,9 +151,15 @@ fn taints(taints: &[Value], errors: &mut FieldErrors) {
             let added = taint.get("timeAdded").unwrap_or(&Value::Null);
             let body = format!(
                 "Duplicate value: {{\"Key\":{},\"Value\":{},\"Effect\":{},\"TimeAdded\":{added}}}: taints must be unique by key and effect pair",
-                text(key), text(value), text(effect),
+                text(key),
+                text(value),
+                text(effect),
             );
-            errors.push(FieldError { kind: ErrorType::Duplicate, path: path.to_string(), body });
+            errors.push(FieldError {
+                kind: ErrorType::Duplicate,
+                path: path.to_string(),
+                body,
+            });
         }
         seen.push((key, effect));
     }
@@ -150,7 +172,11 @@ fn status_cell(node: &Value) -> String {
         Some(_) => "NotReady",
         None => "Unknown",
     };
-    let cordoned = if object::bool_at(node, "/spec/unschedulable") { ",SchedulingDisabled" } else { "" };
+    let cordoned = if object::bool_at(node, "/spec/unschedulable") {
+        ",SchedulingDisabled"
+    } else {
+        ""
+    };
     format!("{ready}{cordoned}")
 }
 

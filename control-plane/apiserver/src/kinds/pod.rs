@@ -36,7 +36,11 @@ impl Strategy for PodStrategy {
     }
     fn prepare_for_create(&self, object: &mut Value, _ctx: &WriteContext) {
         let spec = map_entry(object, "spec");
-        if spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
+        if spec
+            .get("terminationGracePeriodSeconds")
+            .and_then(Value::as_i64)
+            .is_some_and(|seconds| seconds < 0)
+        {
             spec.insert("terminationGracePeriodSeconds".into(), 1.into());
         }
         let mut status = json!({"phase": "Pending", "qosClass": qos::class(object)});
@@ -70,7 +74,10 @@ impl Strategy for PodStrategy {
         let ephemeral = !list_at(object, "/spec/ephemeralContainers").is_empty();
         // A pod that does not exist yet has no resourceVersion.
         if ephemeral && object::resource_version(object).is_empty() && object::generation(object) <= 1 {
-            errors.forbidden(&Path::new("spec").child("ephemeralContainers"), "cannot be set on create");
+            errors.forbidden(
+                &Path::new("spec").child("ephemeralContainers"),
+                "cannot be set on create",
+            );
         }
     }
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
@@ -81,14 +88,20 @@ impl Strategy for PodStrategy {
     }
     fn delete_mode(&self, object: &Value, requested: Option<i64>) -> DeleteMode {
         let bound = !str_at(object, "/spec/nodeName").is_empty();
-        let wanted = requested.or_else(|| int_at(object, "/spec/terminationGracePeriodSeconds")).unwrap_or(0);
+        let wanted = requested
+            .or_else(|| int_at(object, "/spec/terminationGracePeriodSeconds"))
+            .unwrap_or(0);
         let seconds = if !bound || has_ended(object) { 0 } else { wanted };
-        DeleteMode::Graceful { grace_period_seconds: if seconds < 0 { 1 } else { seconds } }
+        DeleteMode::Graceful {
+            grace_period_seconds: if seconds < 0 { 1 } else { seconds },
+        }
     }
     fn ledger_effect(&self, old: Option<&Value>, new: Option<&Value>) -> Option<LedgerChange> {
         let node = |pod: &Value| str_at(pod, "/spec/nodeName").to_owned();
         match (old, new) {
-            (None, Some(new)) if !node(new).is_empty() && !has_ended(new) => Some(LedgerChange::Enter { node: node(new) }),
+            (None, Some(new)) if !node(new).is_empty() && !has_ended(new) => {
+                Some(LedgerChange::Enter { node: node(new) })
+            }
             (Some(old), None) if !node(old).is_empty() => release(old),
             (Some(old), Some(new)) if !node(old).is_empty() && has_ended(new) && !has_ended(old) => release(old),
             _ => None,
@@ -105,7 +118,10 @@ impl Strategy for PodStrategy {
     }
     fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
         let text = |pointer: &str| str_at(object, pointer).to_owned();
-        let ips: Vec<&str> = list_at(object, "/status/podIPs").iter().map(|ip| str_at(ip, "/ip")).collect();
+        let ips: Vec<&str> = list_at(object, "/status/podIPs")
+            .iter()
+            .map(|ip| str_at(ip, "/ip"))
+            .collect();
         vec![
             ("spec.nodeName", text("/spec/nodeName")),
             ("spec.restartPolicy", text("/spec/restartPolicy")),
@@ -128,5 +144,8 @@ pub(crate) fn has_ended(pod: &Value) -> bool {
 }
 
 fn release(pod: &Value) -> Option<LedgerChange> {
-    Some(LedgerChange::Release { node: str_at(pod, "/spec/nodeName").to_owned(), uid: object::uid(pod).to_owned() })
+    Some(LedgerChange::Release {
+        node: str_at(pod, "/spec/nodeName").to_owned(),
+        uid: object::uid(pod).to_owned(),
+    })
 }

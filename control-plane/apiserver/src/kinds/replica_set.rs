@@ -7,7 +7,9 @@ use skiff_api::selector::LabelSelector;
 
 use super::common::{AGE, NAME, age, container_cells, integer, keep_field, name, or, resource, sub_mut, wide};
 use super::pod::{defaults, validate};
-use super::validate::{IMMUTABLE, invalid_raw, label_selector, not_negative, selector_is_empty, selector_text as shown};
+use super::validate::{
+    IMMUTABLE, invalid_raw, label_selector, not_negative, selector_is_empty, selector_text as shown,
+};
 use crate::strategy::{Column, Strategy, WriteContext};
 
 const COLUMNS: &[Column] = &[
@@ -55,7 +57,11 @@ impl Strategy for ReplicaSetStrategy {
             Some(selector) => {
                 label_selector(errors, &selector_path, Some(selector));
                 if selector_is_empty(selector) {
-                    errors.invalid(&selector_path, Value::Object(Map::new()), "empty selector is invalid for deployment");
+                    errors.invalid(
+                        &selector_path,
+                        Value::Object(Map::new()),
+                        "empty selector is invalid for deployment",
+                    );
                 }
             }
         }
@@ -65,7 +71,11 @@ impl Strategy for ReplicaSetStrategy {
         selector_is_fixed(new, old, errors);
     }
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
-        counters(new, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"], errors);
+        counters(
+            new,
+            &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+            errors,
+        );
     }
     fn tracks_generation(&self) -> bool {
         true
@@ -95,13 +105,19 @@ impl Strategy for ReplicaSetStrategy {
 /// `spec.selector` in the short form, `app=web,tier in (a,b)`.
 pub(super) fn selector_text(object: &Value) -> String {
     let selector = object.pointer("/spec/selector").unwrap_or(&Value::Null);
-    LabelSelector::from_json(selector).map(|selector| selector.to_string()).unwrap_or_default()
+    LabelSelector::from_json(selector)
+        .map(|selector| selector.to_string())
+        .unwrap_or_default()
 }
 
 /// Wanted replicas, current replicas, selector: what `scale` shows.
 pub(super) fn replicas(object: &Value) -> (i64, i64, String) {
     let count = |pointer: &str| int_at(object, pointer).unwrap_or(0);
-    (count("/spec/replicas"), count("/status/replicas"), selector_text(object))
+    (
+        count("/spec/replicas"),
+        count("/status/replicas"),
+        selector_text(object),
+    )
 }
 
 /// The selector parses and picks the template's labels; the template makes pods that run for ever.
@@ -136,7 +152,10 @@ pub(super) fn template_rules(spec: &Value, path: &Path, selects: bool, errors: &
     if policy != "Always" && matches!(policy, "OnFailure" | "Never") {
         errors.not_supported(&spec_path.child("restartPolicy"), policy, &["Always"]);
     }
-    if template.pointer("/spec/activeDeadlineSeconds").is_some_and(|s| !s.is_null()) {
+    if template
+        .pointer("/spec/activeDeadlineSeconds")
+        .is_some_and(|s| !s.is_null())
+    {
         let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
         errors.forbidden(&spec_path.child("activeDeadlineSeconds"), detail);
     }
@@ -167,7 +186,11 @@ pub(super) fn counters(object: &Value, parts: &[&str], errors: &mut FieldErrors)
     if let (Some(available), ready) = (count("availableReplicas"), count("readyReplicas").unwrap_or(0))
         && available > ready
     {
-        errors.invalid(&path.child("availableReplicas"), available, "cannot be greater than readyReplicas");
+        errors.invalid(
+            &path.child("availableReplicas"),
+            available,
+            "cannot be greater than readyReplicas",
+        );
     }
 }
 

@@ -42,7 +42,10 @@ impl Strategy for ClusterRoleStrategy {
             let path = Path::new("aggregationRule").child("clusterRoleSelectors");
             let selectors = list_at(object, "/aggregationRule/clusterRoleSelectors");
             if selectors.is_empty() {
-                errors.required(&path, "at least one clusterRoleSelector required if aggregationRule is non-nil");
+                errors.required(
+                    &path,
+                    "at least one clusterRoleSelector required if aggregationRule is non-nil",
+                );
             }
             for (i, selector) in selectors.iter().enumerate() {
                 label_selector(errors, &path.index(i), Some(selector));
@@ -78,18 +81,35 @@ fn rules(role: &Value, namespaced: bool, errors: &mut FieldErrors) {
             let urls = Value::from(urls.to_vec());
             let path = path.child("nonResourceURLs");
             if namespaced {
-                errors.invalid(&path, urls.clone(), "namespaced rules cannot apply to non-resource URLs");
+                errors.invalid(
+                    &path,
+                    urls.clone(),
+                    "namespaced rules cannot apply to non-resource URLs",
+                );
             }
-            if ["/apiGroups", "/resources", "/resourceNames"].iter().any(|list| !list_at(rule, list).is_empty()) {
-                errors.invalid(&path, urls, "rules cannot apply to both regular resources and non-resource URLs");
+            if ["/apiGroups", "/resources", "/resourceNames"]
+                .iter()
+                .any(|list| !list_at(rule, list).is_empty())
+            {
+                errors.invalid(
+                    &path,
+                    urls,
+                    "rules cannot apply to both regular resources and non-resource URLs",
+                );
             }
             continue;
         }
         if list_at(rule, "/apiGroups").is_empty() {
-            errors.required(&path.child("apiGroups"), "resource rules must supply at least one api group");
+            errors.required(
+                &path.child("apiGroups"),
+                "resource rules must supply at least one api group",
+            );
         }
         if list_at(rule, "/resources").is_empty() {
-            errors.required(&path.child("resources"), "resource rules must supply at least one resource");
+            errors.required(
+                &path.child("resources"),
+                "resource rules must supply at least one resource",
+            );
         }
     }
 }
@@ -113,7 +133,10 @@ mod tests {
                 rules[1].nonResourceURLs: Invalid value: ["/x"]: namespaced rules cannot apply to non-resource URLs
             "#]],
         );
-        check_valid(&ClusterRoleStrategy, "{metadata: {name: 'a:b'}, rules: [{verbs: [get], nonResourceURLs: [/x]}]}");
+        check_valid(
+            &ClusterRoleStrategy,
+            "{metadata: {name: 'a:b'}, rules: [{verbs: [get], nonResourceURLs: [/x]}]}",
+        );
         check_invalid(
             &ClusterRoleStrategy,
             "{metadata: {name: v}, aggregationRule: {}}",

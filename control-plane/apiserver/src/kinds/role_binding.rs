@@ -10,7 +10,14 @@ use super::validate::{invalid_each, invalid_raw, required};
 use crate::strategy::{Column, NameRule, Strategy};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
-const COLUMNS: &[Column] = &[NAME, text("Role"), AGE, wide("Users"), wide("Groups"), wide("ServiceAccounts")];
+const COLUMNS: &[Column] = &[
+    NAME,
+    text("Role"),
+    AGE,
+    wide("Users"),
+    wide("Groups"),
+    wide("ServiceAccounts"),
+];
 
 pub struct RoleBindingStrategy;
 pub struct ClusterRoleBindingStrategy;
@@ -93,7 +100,12 @@ fn role_ref(binding: &Value, kinds: &[&str], errors: &mut FieldErrors) {
     if !kinds.contains(&kind) {
         errors.not_supported(&path.child("kind"), kind, kinds);
     }
-    required(errors, &path.child("name"), str_at(binding, "/roleRef/name"), names::path_segment);
+    required(
+        errors,
+        &path.child("name"),
+        str_at(binding, "/roleRef/name"),
+        names::path_segment,
+    );
 }
 
 fn subjects(binding: &Value, namespaced: bool, errors: &mut FieldErrors) {
@@ -128,15 +140,21 @@ fn subjects(binding: &Value, namespaced: bool, errors: &mut FieldErrors) {
 fn role_ref_is_fixed(new: &Value, old: &Value, errors: &mut FieldErrors) {
     if new.get("roleRef") != old.get("roleRef") {
         let text = |key: &str| Value::from(str_at(new, &format!("/roleRef/{key}"))).to_string();
-        let shown =
-            format!("{{\"APIGroup\":{},\"Kind\":{},\"Name\":{}}}", text("apiGroup"), text("kind"), text("name"));
+        let shown = format!(
+            "{{\"APIGroup\":{},\"Kind\":{},\"Name\":{}}}",
+            text("apiGroup"),
+            text("kind"),
+            text("name")
+        );
         invalid_raw(errors, &Path::new("roleRef"), &shown, "cannot change roleRef");
     }
 }
 
 fn row(binding: &Value, now: i64) -> Vec<Value> {
     let subjects = |kind: &str| {
-        let of_kind = list_at(binding, "/subjects").iter().filter(|s| str_at(s, "/kind") == kind);
+        let of_kind = list_at(binding, "/subjects")
+            .iter()
+            .filter(|s| str_at(s, "/kind") == kind);
         of_kind
             .map(|subject| match kind {
                 "ServiceAccount" => format!("{}/{}", str_at(subject, "/namespace"), str_at(subject, "/name")),
@@ -147,7 +165,12 @@ fn row(binding: &Value, now: i64) -> Vec<Value> {
     };
     vec![
         name(binding),
-        format!("{}/{}", str_at(binding, "/roleRef/kind"), str_at(binding, "/roleRef/name")).into(),
+        format!(
+            "{}/{}",
+            str_at(binding, "/roleRef/kind"),
+            str_at(binding, "/roleRef/name")
+        )
+        .into(),
         age(binding, now),
         subjects("User").into(),
         subjects("Group").into(),

@@ -17,14 +17,27 @@ impl Strategy for RuntimeClassStrategy {
     resource!("node.k8s.io", "v1", "runtimeclasses");
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
-        required(errors, &Path::new("handler"), str_at(object, "/handler"), names::dns1123_label);
+        required(
+            errors,
+            &Path::new("handler"),
+            str_at(object, "/handler"),
+            names::dns1123_label,
+        );
         if let Some(fixed) = object.pointer("/overhead/podFixed") {
             // Kubernetes checks the overhead as if it were limits, and names it so.
             resources(errors, &Path::new("overhead"), None, Some(fixed));
         }
         let path = Path::new("scheduling");
-        labels(errors, &path.child("nodeSelector"), object.pointer("/scheduling/nodeSelector"));
-        tolerations(errors, &path.child("tolerations"), list_at(object, "/scheduling/tolerations"));
+        labels(
+            errors,
+            &path.child("nodeSelector"),
+            object.pointer("/scheduling/nodeSelector"),
+        );
+        tolerations(
+            errors,
+            &path.child("tolerations"),
+            list_at(object, "/scheduling/tolerations"),
+        );
     }
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
         immutable(errors, &Path::new("handler"), new.get("handler"), old.get("handler"));

@@ -59,7 +59,12 @@ impl Strategy for SecretStrategy {
         COLUMNS
     }
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
-        vec![name(object), str_at(object, "/type").into(), data(object).count().into(), age(object, now)]
+        vec![
+            name(object),
+            str_at(object, "/type").into(),
+            data(object).count().into(),
+            age(object, now),
+        ]
     }
     fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
         vec![("type", str_at(object, "/type").to_owned())]
@@ -72,7 +77,11 @@ fn data(secret: &Value) -> impl Iterator<Item = (&String, &Value)> {
 
 /// What each well-known type must contain.
 fn by_type(secret: &Value, path: &Path, errors: &mut FieldErrors) {
-    let value = |key: &str| data(secret).find(|(k, _)| *k == key).map(|(_, v)| v.as_str().unwrap_or(""));
+    let value = |key: &str| {
+        data(secret)
+            .find(|(k, _)| *k == key)
+            .map(|(_, v)| v.as_str().unwrap_or(""))
+    };
     let mut need = |key: &str| {
         if value(key).is_none() {
             errors.required(&path.key(key), "");
@@ -91,13 +100,19 @@ fn by_type(secret: &Value, path: &Path, errors: &mut FieldErrors) {
             }
         }
         "kubernetes.io/service-account-token" => {
-            let account = object::annotations(secret).remove(ACCOUNT_ANNOTATION).unwrap_or_default();
+            let account = object::annotations(secret)
+                .remove(ACCOUNT_ANNOTATION)
+                .unwrap_or_default();
             if account.is_empty() {
                 errors.required(&Path::new("metadata").child("annotations").key(ACCOUNT_ANNOTATION), "");
             }
         }
         kind @ ("kubernetes.io/dockercfg" | "kubernetes.io/dockerconfigjson") => {
-            let key = if kind.ends_with("cfg") { ".dockercfg" } else { ".dockerconfigjson" };
+            let key = if kind.ends_with("cfg") {
+                ".dockercfg"
+            } else {
+                ".dockerconfigjson"
+            };
             need(key);
             if let Some(problem) = value(key).and_then(json_problem) {
                 errors.invalid(&path.key(key), "<secret contents redacted>", &problem);
@@ -114,14 +129,22 @@ fn json_problem(encoded: &str) -> Option<String> {
     if error.is_eof() {
         return Some("unexpected end of JSON input".to_owned());
     }
-    let first = String::from_utf8_lossy(&bytes).trim_start().chars().next().unwrap_or(' ');
+    let first = String::from_utf8_lossy(&bytes)
+        .trim_start()
+        .chars()
+        .next()
+        .unwrap_or(' ');
     Some(format!("invalid character '{first}' looking for beginning of value"))
 }
 
 /// `Too long` at a field of the object itself.
 pub(super) fn too_large(errors: &mut FieldErrors, path: &str, max: usize) {
     let body = format!("Too long: may not be more than {max} bytes");
-    errors.push(FieldError { kind: ErrorType::TooLong, path: path.to_owned(), body });
+    errors.push(FieldError {
+        kind: ErrorType::TooLong,
+        path: path.to_owned(),
+        body,
+    });
 }
 
 /// Once `immutable` is true neither it nor the data may change. (ConfigMaps have the same rule.)
@@ -171,26 +194,45 @@ mod tests {
     #[test]
     fn types_have_their_keys() {
         for (kind, expected) in [
-            ("kubernetes.io/tls", expect![[r#"
+            (
+                "kubernetes.io/tls",
+                expect![[r#"
                 data[tls.crt]: Required value
                 data[tls.key]: Required value
-            "#]]),
-            ("kubernetes.io/basic-auth", expect![[r#"
+            "#]],
+            ),
+            (
+                "kubernetes.io/basic-auth",
+                expect![[r#"
                 data[username]: Required value
                 data[password]: Required value
-            "#]]),
-            ("kubernetes.io/ssh-auth", expect![[r#"
+            "#]],
+            ),
+            (
+                "kubernetes.io/ssh-auth",
+                expect![[r#"
                 data[ssh-privatekey]: Required value
-            "#]]),
-            ("kubernetes.io/dockercfg", expect![[r#"
+            "#]],
+            ),
+            (
+                "kubernetes.io/dockercfg",
+                expect![[r#"
                 data[.dockercfg]: Required value
-            "#]]),
-            ("kubernetes.io/service-account-token", expect![[r#"
+            "#]],
+            ),
+            (
+                "kubernetes.io/service-account-token",
+                expect![[r#"
                 metadata.annotations[kubernetes.io/service-account.name]: Required value
-            "#]]),
+            "#]],
+            ),
             ("bootstrap.kubernetes.io/token", expect![""]),
         ] {
-            check_invalid(&SecretStrategy, &format!("{{metadata: {{name: v}}, type: {kind}}}"), expected);
+            check_invalid(
+                &SecretStrategy,
+                &format!("{{metadata: {{name: v}}, type: {kind}}}"),
+                expected,
+            );
         }
         check_invalid(
             &SecretStrategy,

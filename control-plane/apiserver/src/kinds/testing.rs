@@ -24,7 +24,11 @@ fn defaulted(strategy: &dyn Strategy, yaml: &str) -> Value {
 }
 
 fn context() -> WriteContext {
-    WriteContext { now: NOW.into(), uuid: "00000000-0000-4000-8000-000000000000".into(), subresource: "" }
+    WriteContext {
+        now: NOW.into(),
+        uuid: "00000000-0000-4000-8000-000000000000".into(),
+        subresource: "",
+    }
 }
 
 /// The object as a create stores it, as YAML-like JSON.
@@ -74,8 +78,12 @@ pub(crate) fn check_table(strategy: &dyn Strategy, yaml: &str, expect: Expect) {
     let now = time::parse_rfc3339(NOW).expect("a time");
     let row = strategy.row(&object, now);
     assert_eq!(row.len(), strategy.columns().len());
-    let text: String =
-        strategy.columns().iter().zip(row).map(|(column, cell)| format!("{}: {cell}\n", column.name)).collect();
+    let text: String = strategy
+        .columns()
+        .iter()
+        .zip(row)
+        .map(|(column, cell)| format!("{}: {cell}\n", column.name))
+        .collect();
     expect.assert_eq(&text);
 }
 

@@ -9,7 +9,8 @@ const FIELDS: &str = include_str!("../../../../api/data/field-selectors.tsv");
 /// Rows of a table about one resource.
 fn rows<'a>(table: &'a str, info: &kind::ResourceInfo) -> Vec<Vec<&'a str>> {
     let rows = table.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>());
-    rows.filter(|cells| cells[0] == info.group && cells[1] == info.version && cells[2] == info.resource).collect()
+    rows.filter(|cells| cells[0] == info.group && cells[1] == info.version && cells[2] == info.resource)
+        .collect()
 }
 
 #[test]
@@ -27,7 +28,12 @@ fn columns_are_those_of_kubernetes() {
             .map(|column| format!("{} {} {} {}", column.name, column.kind, column.format, column.priority))
             .collect();
         assert_eq!(own, expected, "{}", info.resource);
-        assert_eq!(strategy.row(&serde_json::json!({}), 0).len(), own.len(), "{}", info.resource);
+        assert_eq!(
+            strategy.row(&serde_json::json!({}), 0).len(),
+            own.len(),
+            "{}",
+            info.resource
+        );
     }
 }
 
@@ -37,8 +43,11 @@ fn selectable_fields_are_those_of_kubernetes() {
         let info = strategy.info();
         let mut expected: Vec<&str> = rows(FIELDS, info).into_iter().map(|cells| cells[4]).collect();
         expected.retain(|field| !field.starts_with("metadata."));
-        let own: Vec<&str> =
-            strategy.selectable_fields(&serde_json::json!({})).into_iter().map(|(field, _)| field).collect();
+        let own: Vec<&str> = strategy
+            .selectable_fields(&serde_json::json!({}))
+            .into_iter()
+            .map(|(field, _)| field)
+            .collect();
         assert_eq!(own, expected, "{}", info.resource);
     }
 }

@@ -21,7 +21,11 @@ pub(crate) fn invalid_each(errors: &mut FieldErrors, path: &Path, value: &str, p
 /// `path: Invalid value: <text>: detail`, the value already in the form that is shown.
 pub(crate) fn invalid_raw(errors: &mut FieldErrors, path: &Path, shown: &str, detail: &str) {
     let body = format!("Invalid value: {shown}: {detail}");
-    errors.push(FieldError { kind: ErrorType::Invalid, path: path.to_string(), body });
+    errors.push(FieldError {
+        kind: ErrorType::Invalid,
+        path: path.to_string(),
+        body,
+    });
 }
 
 /// A number that must not be negative.
@@ -58,17 +62,25 @@ pub(crate) fn labels(errors: &mut FieldErrors, path: &Path, map: Option<&Value>)
 
 /// A LabelSelector.
 pub(crate) fn label_selector(errors: &mut FieldErrors, path: &Path, selector: Option<&Value>) {
-    let Some(selector) = selector.filter(|s| s.is_object()) else { return };
+    let Some(selector) = selector.filter(|s| s.is_object()) else {
+        return;
+    };
     labels(errors, &path.child("matchLabels"), selector.get("matchLabels"));
     for (i, expression) in list_at(selector, "/matchExpressions").iter().enumerate() {
         let path = path.child("matchExpressions").index(i);
         let values = list_at(expression, "/values");
         match str_at(expression, "/operator") {
             "In" | "NotIn" if values.is_empty() => {
-                errors.required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+                errors.required(
+                    &path.child("values"),
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                );
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
-                errors.forbidden(&path.child("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+                errors.forbidden(
+                    &path.child("values"),
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                );
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
@@ -84,14 +96,21 @@ pub(crate) fn label_selector(errors: &mut FieldErrors, path: &Path, selector: Op
 
 /// Whether a LabelSelector asks for nothing (and so would match everything).
 pub(crate) fn selector_is_empty(selector: &Value) -> bool {
-    let labels = selector.get("matchLabels").and_then(Value::as_object).is_none_or(Map::is_empty);
+    let labels = selector
+        .get("matchLabels")
+        .and_then(Value::as_object)
+        .is_none_or(Map::is_empty);
     labels && list_at(selector, "/matchExpressions").is_empty()
 }
 
 /// A LabelSelector as an error shows it: Go's field order.
 pub(crate) fn selector_text(selector: &Value) -> String {
     let mut parts = Vec::new();
-    if let Some(labels) = selector.get("matchLabels").and_then(Value::as_object).filter(|m| !m.is_empty()) {
+    if let Some(labels) = selector
+        .get("matchLabels")
+        .and_then(Value::as_object)
+        .filter(|m| !m.is_empty())
+    {
         parts.push(format!("\"matchLabels\":{}", Value::Object(labels.clone())));
     }
     let expressions: Vec<String> = list_at(selector, "/matchExpressions")
@@ -143,8 +162,15 @@ fn allows_overcommit(name: &str) -> bool {
 }
 fn is_integer_resource(name: &str) -> bool {
     const COUNTS: [&str; 9] = [
-        "pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps",
-        "persistentvolumeclaims", "services.nodeports", "services.loadbalancers",
+        "pods",
+        "services",
+        "replicationcontrollers",
+        "resourcequotas",
+        "secrets",
+        "configmaps",
+        "persistentvolumeclaims",
+        "services.nodeports",
+        "services.loadbalancers",
     ];
     COUNTS.contains(&name) || is_extended_resource(name)
 }
@@ -203,7 +229,11 @@ pub(crate) fn resources(errors: &mut FieldErrors, path: &Path, requests: Option<
         let request = quantity(amount);
         match limits.and_then(|l| l.get(name)).map(quantity) {
             Some(limit) if request != limit && !allows_overcommit(name) => {
-                errors.invalid(&request_path, request.to_string(), &format!("must be equal to {name} limit of {limit}"));
+                errors.invalid(
+                    &request_path,
+                    request.to_string(),
+                    &format!("must be equal to {name} limit of {limit}"),
+                );
             }
             Some(limit) if request.cmp(&limit) == Ordering::Greater => {
                 let detail = format!("must be less than or equal to {name} limit of {limit}");
@@ -228,11 +258,19 @@ pub(crate) fn tolerations(errors: &mut FieldErrors, path: &Path, list: &[Value])
         let (operator, effect) = (str_at(toleration, "/operator"), str_at(toleration, "/effect"));
         optional(errors, &path.child("key"), key, names::qualified_name);
         if key.is_empty() && operator != "Exists" {
-            errors.invalid(&path.child("operator"), operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\"");
+            errors.invalid(
+                &path.child("operator"),
+                operator,
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+            );
         }
         let seconds = toleration.get("tolerationSeconds").filter(|s| !s.is_null());
         if seconds.is_some() && effect != "NoExecute" {
-            errors.invalid(&path.child("effect"), effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
+            errors.invalid(
+                &path.child("effect"),
+                effect,
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            );
         }
         match operator {
             "" | "Equal" => {
@@ -243,7 +281,11 @@ pub(crate) fn tolerations(errors: &mut FieldErrors, path: &Path, list: &[Value])
             }
             "Exists" => {
                 if !value.is_empty() {
-                    errors.invalid(&path.child("operator"), value, "value must be empty when `operator` is 'Exists'");
+                    errors.invalid(
+                        &path.child("operator"),
+                        value,
+                        "value must be empty when `operator` is 'Exists'",
+                    );
                 }
             }
             other => errors.not_supported(&path.child("operator"), other, &["Equal", "Exists"]),

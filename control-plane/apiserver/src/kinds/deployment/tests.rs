@@ -87,35 +87,59 @@ fn an_empty_deployment_is_told_everything_it_lacks() {
 
 #[test]
 fn numbers_are_checked() {
-    refused("minReadySeconds: -1", expect![[r#"
+    refused(
+        "minReadySeconds: -1",
+        expect![[r#"
         spec.minReadySeconds: Invalid value: -1: must be greater than or equal to 0
-    "#]]);
-    refused("minReadySeconds: 600", expect![[r#"
+    "#]],
+    );
+    refused(
+        "minReadySeconds: 600",
+        expect![[r#"
         spec.progressDeadlineSeconds: Invalid value: 600: must be greater than minReadySeconds
-    "#]]);
-    refused("progressDeadlineSeconds: 0", expect![[r#"
+    "#]],
+    );
+    refused(
+        "progressDeadlineSeconds: 0",
+        expect![[r#"
         spec.progressDeadlineSeconds: Invalid value: 0: must be greater than minReadySeconds
-    "#]]);
-    refused("revisionHistoryLimit: -1", expect![[r#"
+    "#]],
+    );
+    refused(
+        "revisionHistoryLimit: -1",
+        expect![[r#"
         spec.revisionHistoryLimit: Invalid value: -1: must be greater than or equal to 0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn strategies_are_checked() {
-    refused("strategy: {type: Odd}", expect![[r#"
+    refused(
+        "strategy: {type: Odd}",
+        expect![[r#"
         spec.strategy: Unsupported value: {"Type":"Odd","RollingUpdate":null}: supported values: "Recreate", "RollingUpdate"
-    "#]]);
-    refused("strategy: {type: Recreate, rollingUpdate: {maxSurge: 1}}", expect![[r#"
+    "#]],
+    );
+    refused(
+        "strategy: {type: Recreate, rollingUpdate: {maxSurge: 1}}",
+        expect![[r#"
         spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'
-    "#]]);
-    refused("strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 0}}", expect![[r#"
+    "#]],
+    );
+    refused(
+        "strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 0}}",
+        expect![[r#"
         spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0
-    "#]]);
-    refused("strategy: {rollingUpdate: {maxSurge: 'x%', maxUnavailable: '101%'}}", expect![[r#"
+    "#]],
+    );
+    refused(
+        "strategy: {rollingUpdate: {maxSurge: 'x%', maxUnavailable: '101%'}}",
+        expect![[r#"
         spec.strategy.rollingUpdate.maxSurge: Invalid value: "x%": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')
         spec.strategy.rollingUpdate.maxUnavailable: Invalid value: "101%": must not be greater than 100%
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -165,5 +189,8 @@ fn table_and_scale() {
             Selector: "app=web"
         "#]],
     );
-    assert_eq!(DeploymentStrategy.scale(&crate::kinds::testing::object(yaml)), Some((3, 3, "app=web".to_owned())));
+    assert_eq!(
+        DeploymentStrategy.scale(&crate::kinds::testing::object(yaml)),
+        Some((3, 3, "app=web".to_owned()))
+    );
 }

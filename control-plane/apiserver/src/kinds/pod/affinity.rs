@@ -11,7 +11,9 @@ const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
 pub(super) fn validate(affinity: Option<&Value>, path: &Path, errors: &mut FieldErrors) {
-    let Some(affinity) = affinity.filter(|a| a.is_object()) else { return };
+    let Some(affinity) = affinity.filter(|a| a.is_object()) else {
+        return;
+    };
     if let Some(node) = affinity.get("nodeAffinity").filter(|n| n.is_object()) {
         node_affinity(node, &path.child("nodeAffinity"), errors);
     }
@@ -36,7 +38,11 @@ fn node_affinity(affinity: &Value, path: &Path, errors: &mut FieldErrors) {
     for (i, term) in list_at(affinity, &format!("/{PREFERRED}")).iter().enumerate() {
         let path = path.child(PREFERRED).index(i);
         weight(term, &path, errors);
-        node_term(term.get("preference").unwrap_or(&Value::Null), &path.child("preference"), errors);
+        node_term(
+            term.get("preference").unwrap_or(&Value::Null),
+            &path.child("preference"),
+            errors,
+        );
     }
 }
 
@@ -74,10 +80,16 @@ fn node_requirement(requirement: &Value, path: &Path, errors: &mut FieldErrors) 
             errors.required(&values_path, "must be specified when `operator` is 'In' or 'NotIn'");
         }
         "Exists" | "DoesNotExist" if !values.is_empty() => {
-            errors.forbidden(&values_path, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+            errors.forbidden(
+                &values_path,
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            );
         }
         "Gt" | "Lt" if values.len() != 1 => {
-            errors.required(&values_path, "must be specified single value when `operator` is 'Lt' or 'Gt'");
+            errors.required(
+                &values_path,
+                "must be specified single value when `operator` is 'Lt' or 'Gt'",
+            );
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
         other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
@@ -97,7 +109,11 @@ fn pod_affinity(affinity: &Value, path: &Path, errors: &mut FieldErrors) {
     for (i, weighted) in list_at(affinity, &format!("/{PREFERRED}")).iter().enumerate() {
         let path = path.child(PREFERRED).index(i);
         weight(weighted, &path, errors);
-        pod_term(weighted.get("podAffinityTerm").unwrap_or(&Value::Null), &path.child("podAffinityTerm"), errors);
+        pod_term(
+            weighted.get("podAffinityTerm").unwrap_or(&Value::Null),
+            &path.child("podAffinityTerm"),
+            errors,
+        );
     }
 }
 
@@ -105,7 +121,12 @@ fn pod_term(term: &Value, path: &Path, errors: &mut FieldErrors) {
     label_selector(errors, &path.child("labelSelector"), term.get("labelSelector"));
     label_selector(errors, &path.child("namespaceSelector"), term.get("namespaceSelector"));
     for namespace in list_at(term, "/namespaces").iter().filter_map(Value::as_str) {
-        invalid_each(errors, &path.child("namespace"), namespace, names::dns1123_label(namespace));
+        invalid_each(
+            errors,
+            &path.child("namespace"),
+            namespace,
+            names::dns1123_label(namespace),
+        );
     }
     let key = str_at(term, "/topologyKey");
     if key.is_empty() {

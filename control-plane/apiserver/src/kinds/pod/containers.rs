@@ -18,20 +18,48 @@ const RESTART_POLICIES: [&str; 3] = ["Always", "Never", "OnFailure"];
 const MOUNT_PROPAGATIONS: [&str; 3] = ["Bidirectional", "HostToContainer", "None"];
 /// Fields of a pod that an environment variable may show.
 const ENV_FIELDS: &[&str] = &[
-    "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP",
-    "status.hostIPs", "status.podIP", "status.podIPs",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
 ];
 /// Fields of a pod that a file may show.
-pub(super) const VOLUME_FIELDS: &[&str] =
-    &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+pub(super) const VOLUME_FIELDS: &[&str] = &[
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+];
 /// Fields that the downward API knows at all.
 const KNOWN_FIELDS: &[&str] = &[
-    "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
-    "spec.restartPolicy", "spec.serviceAccountName", "spec.schedulerName", "status.phase", "status.hostIP",
-    "status.hostIPs", "status.podIP", "status.podIPs", "spec.host",
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.serviceAccountName",
+    "spec.schedulerName",
+    "status.phase",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+    "spec.host",
 ];
 const RESOURCE_FIELDS: &[&str] = &[
-    "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
     "requests.memory",
 ];
 
@@ -65,7 +93,10 @@ pub(super) fn validate(spec: &Value, path: &Path, volumes: &[&str], errors: &mut
         } else {
             for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
                 if container.get(key).is_some_and(|v| !v.is_null()) {
-                    errors.forbidden(&path.child(key), "may not be set for init containers without restartPolicy=Always");
+                    errors.forbidden(
+                        &path.child(key),
+                        "may not be set for init containers without restartPolicy=Always",
+                    );
                 }
             }
         }
@@ -74,14 +105,23 @@ pub(super) fn validate(spec: &Value, path: &Path, volumes: &[&str], errors: &mut
 }
 
 fn ephemeral<'a>(spec: &'a Value, path: &Path, volumes: &[&str], mut seen: Vec<&'a str>, errors: &mut FieldErrors) {
-    const FORBIDDEN: [&str; 7] =
-        ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resizePolicy", "restartPolicy"];
+    const FORBIDDEN: [&str; 7] = [
+        "ports",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+        "resizePolicy",
+        "restartPolicy",
+    ];
     for (i, container) in list_at(spec, "/ephemeralContainers").iter().enumerate() {
         let path = path.child("ephemeralContainers").index(i);
         common(container, &path, volumes, errors);
         unique_name(container, &mut seen, &path, errors);
         for key in FORBIDDEN {
-            let set = container.get(key).is_some_and(|v| !v.is_null() && v.as_array().is_none_or(|list| !list.is_empty()));
+            let set = container
+                .get(key)
+                .is_some_and(|v| !v.is_null() && v.as_array().is_none_or(|list| !list.is_empty()));
             if set {
                 errors.forbidden(&path.child(key), "cannot be set for an Ephemeral Container");
             }
@@ -91,7 +131,9 @@ fn ephemeral<'a>(spec: &'a Value, path: &Path, volumes: &[&str], mut seen: Vec<&
             errors.forbidden(&path.child("resources"), "cannot be set for an Ephemeral Container");
         }
         let target = str_at(container, "/targetContainerName");
-        let exists = list_at(spec, "/containers").iter().any(|c| str_at(c, "/name") == target);
+        let exists = list_at(spec, "/containers")
+            .iter()
+            .any(|c| str_at(c, "/name") == target);
         if !target.is_empty() && !exists {
             errors.not_found(&path.child("targetContainerName"), target);
         }
@@ -119,18 +161,33 @@ fn restart_policy(container: &Value, path: &Path, errors: &mut FieldErrors) {
 
 /// What every container must satisfy.
 fn common(container: &Value, path: &Path, volumes: &[&str], errors: &mut FieldErrors) {
-    required(errors, &path.child("name"), str_at(container, "/name"), names::dns1123_label);
+    required(
+        errors,
+        &path.child("name"),
+        str_at(container, "/name"),
+        names::dns1123_label,
+    );
     if str_at(container, "/image").is_empty() {
         errors.required(&path.child("image"), "");
     }
     let policy = str_at(container, "/terminationMessagePolicy");
-    one_of(errors, &path.child("terminationMessagePolicy"), policy, &MESSAGE_POLICIES);
+    one_of(
+        errors,
+        &path.child("terminationMessagePolicy"),
+        policy,
+        &MESSAGE_POLICIES,
+    );
     ports(list_at(container, "/ports"), &path.child("ports"), errors);
     env(list_at(container, "/env"), &path.child("env"), errors);
     env_from(list_at(container, "/envFrom"), &path.child("envFrom"), errors);
     mounts(container, &path.child("volumeMounts"), volumes, errors);
     devices(container, &path.child("volumeDevices"), volumes, errors);
-    one_of(errors, &path.child("imagePullPolicy"), str_at(container, "/imagePullPolicy"), &PULL_POLICIES);
+    one_of(
+        errors,
+        &path.child("imagePullPolicy"),
+        str_at(container, "/imagePullPolicy"),
+        &PULL_POLICIES,
+    );
     if let Some(own) = container.get("resources").filter(|r| r.is_object()) {
         resources(errors, &path.child("resources"), own.get("requests"), own.get("limits"));
     }
@@ -206,8 +263,15 @@ fn host_port_conflicts(containers: &[Value], path: &Path, errors: &mut FieldErro
 fn env(variables: &[Value], path: &Path, errors: &mut FieldErrors) {
     for (i, variable) in variables.iter().enumerate() {
         let path = path.index(i);
-        required(errors, &path.child("name"), str_at(variable, "/name"), names::env_var_name);
-        let Some(from) = variable.get("valueFrom").filter(|v| v.is_object()) else { continue };
+        required(
+            errors,
+            &path.child("name"),
+            str_at(variable, "/name"),
+            names::env_var_name,
+        );
+        let Some(from) = variable.get("valueFrom").filter(|v| v.is_object()) else {
+            continue;
+        };
         let path = path.child("valueFrom");
         let mut sources = 0;
         let mut source = |key: &str| {
@@ -227,7 +291,12 @@ fn env(variables: &[Value], path: &Path, errors: &mut FieldErrors) {
                 if str_at(selector, "/name").is_empty() {
                     errors.required(&path.child("name"), "");
                 }
-                required(errors, &path.child("key"), str_at(selector, "/key"), names::config_map_key);
+                required(
+                    errors,
+                    &path.child("key"),
+                    str_at(selector, "/key"),
+                    names::config_map_key,
+                );
             }
         }
         if let Some(file) = source("fileKeyRef") {
@@ -300,7 +369,12 @@ pub(super) fn resource_field(field: &Value, in_volume: bool, path: &Path, errors
 fn env_from(sources: &[Value], path: &Path, errors: &mut FieldErrors) {
     for source in sources {
         // Kubernetes reports these at the list, without an index.
-        optional(errors, &path.child("prefix"), str_at(source, "/prefix"), names::env_var_name);
+        optional(
+            errors,
+            &path.child("prefix"),
+            str_at(source, "/prefix"),
+            names::env_var_name,
+        );
         let mut found = 0;
         for key in ["configMapRef", "secretRef"] {
             if let Some(reference) = source.get(key).filter(|r| r.is_object()) {
@@ -341,12 +415,20 @@ fn mounts(container: &Value, path: &Path, volumes: &[&str], errors: &mut FieldEr
             errors.invalid(&path.child("name"), name, "must not already exist in volumeDevices");
         }
         if devices.iter().any(|d| str_at(d, "/devicePath") == target) {
-            errors.invalid(&path.child("mountPath"), target, "must not already exist as a path in volumeDevices");
+            errors.invalid(
+                &path.child("mountPath"),
+                target,
+                "must not already exist as a path in volumeDevices",
+            );
         }
         let (sub, expression) = (str_at(mount, "/subPath"), str_at(mount, "/subPathExpr"));
         optional_descending(sub, &path.child("subPath"), errors);
         if !expression.is_empty() && !sub.is_empty() {
-            errors.invalid(&path.child("subPathExpr"), expression, "subPathExpr and subPath are mutually exclusive");
+            errors.invalid(
+                &path.child("subPathExpr"),
+                expression,
+                "subPathExpr and subPath are mutually exclusive",
+            );
         }
         optional_descending(expression, &path.child("subPathExpr"), errors);
         let propagation = str_at(mount, "/mountPropagation");
@@ -355,7 +437,10 @@ fn mounts(container: &Value, path: &Path, volumes: &[&str], errors: &mut FieldEr
             if !MOUNT_PROPAGATIONS.contains(&propagation) {
                 errors.not_supported(&path, propagation, &MOUNT_PROPAGATIONS);
             } else if propagation == "Bidirectional" && !bool_at(container, "/securityContext/privileged") {
-                errors.forbidden(&path, "Bidirectional mount propagation is available only to privileged containers");
+                errors.forbidden(
+                    &path,
+                    "Bidirectional mount propagation is available only to privileged containers",
+                );
             }
         }
     }

@@ -19,7 +19,9 @@ pub(super) fn pod(pod: &mut Value) {
         each_mut(spec, list, requests_from_limits);
     }
     if let Some(resources) = sub_mut(spec, "resources") {
-        copy_limits(resources, |resource| matches!(resource, "cpu" | "memory") || resource.starts_with("hugepages-"));
+        copy_limits(resources, |resource| {
+            matches!(resource, "cpu" | "memory") || resource.starts_with("hugepages-")
+        });
     }
     if spec.get("hostNetwork").and_then(Value::as_bool) == Some(true) {
         for list in ["initContainers", "containers"] {
@@ -85,7 +87,12 @@ fn container(container: &mut Map<String, Value>) {
             set_default(probe, "successThreshold", 1);
             set_default(probe, "failureThreshold", 3);
             // Zero means "not said" for these, as in Go.
-            for (key, default) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+            for (key, default) in [
+                ("timeoutSeconds", 1),
+                ("periodSeconds", 10),
+                ("successThreshold", 1),
+                ("failureThreshold", 3),
+            ] {
                 if probe.get(key).and_then(Value::as_i64) == Some(0) {
                     probe.insert(key.into(), default.into());
                 }
@@ -121,7 +128,9 @@ fn set_default_text(map: &mut Map<String, Value>, key: &str, default: &str) {
 
 /// `Always` for `:latest` and for images without tag and digest, else `IfNotPresent`.
 fn pull_policy(image: &str) -> &'static str {
-    let (name, digest) = image.split_once('@').map_or((image, ""), |(name, digest)| (name, digest));
+    let (name, digest) = image
+        .split_once('@')
+        .map_or((image, ""), |(name, digest)| (name, digest));
     let last = name.rsplit('/').next().unwrap_or(name);
     match last.split_once(':') {
         Some((_, "latest")) => "Always",
@@ -141,7 +150,13 @@ fn copy_limits(resources: &mut Map<String, Value>, wanted: impl Fn(&str) -> bool
     let limits: Vec<(String, Value)> = resources
         .get("limits")
         .and_then(Value::as_object)
-        .map(|limits| limits.iter().filter(|(k, _)| wanted(k)).map(|(k, v)| (k.clone(), v.clone())).collect())
+        .map(|limits| {
+            limits
+                .iter()
+                .filter(|(k, _)| wanted(k))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect()
+        })
         .unwrap_or_default();
     if limits.is_empty() {
         return;
@@ -186,8 +201,14 @@ fn volume(volume: &mut Map<String, Value>) {
     let rules: [(&str, &[(&str, &str)]); 5] = [
         ("hostPath", &[("type", "")]),
         ("iscsi", &[("iscsiInterface", "default")]),
-        ("rbd", &[("pool", "rbd"), ("user", "admin"), ("keyring", "/etc/ceph/keyring")]),
-        ("azureDisk", &[("cachingMode", "ReadWrite"), ("fsType", "ext4"), ("kind", "Shared")]),
+        (
+            "rbd",
+            &[("pool", "rbd"), ("user", "admin"), ("keyring", "/etc/ceph/keyring")],
+        ),
+        (
+            "azureDisk",
+            &[("cachingMode", "ReadWrite"), ("fsType", "ext4"), ("kind", "Shared")],
+        ),
         ("scaleIO", &[("storageMode", "ThinProvisioned"), ("fsType", "xfs")]),
     ];
     for (key, defaults) in rules {

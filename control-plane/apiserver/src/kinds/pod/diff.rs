@@ -21,13 +21,19 @@ pub(super) fn unified(old: &str, new: &str) -> String {
     let new: Vec<&str> = new.lines().collect();
     let mut out = String::new();
     for group in groups(blocks(&old, &new)) {
-        let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
+        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+            continue;
+        };
         let range = |start: usize, end: usize| match end - start {
             0 => format!("{start},0"),
             1 => (start + 1).to_string(),
             length => format!("{},{length}", start + 1),
         };
-        out.push_str(&format!("@@ -{} +{} @@\n", range(first.old.0, last.old.1), range(first.new.0, last.new.1)));
+        out.push_str(&format!(
+            "@@ -{} +{} @@\n",
+            range(first.old.0, last.old.1),
+            range(first.new.0, last.new.1)
+        ));
         for block in &group {
             let mut write = |sign: char, lines: &[&str]| {
                 for line in lines {
@@ -73,12 +79,20 @@ fn blocks(old: &[&str], new: &[&str]) -> Vec<Block> {
     let (mut i, mut j) = (0, 0);
     for (a, b, size) in matches {
         if i < a || j < b {
-            blocks.push(Block { equal: false, old: (i, a), new: (j, b) });
+            blocks.push(Block {
+                equal: false,
+                old: (i, a),
+                new: (j, b),
+            });
         }
         (i, j) = (a + size, b + size);
         match blocks.last_mut() {
             Some(last) if last.equal && size > 0 => (last.old.1, last.new.1) = (i, j),
-            _ if size > 0 => blocks.push(Block { equal: true, old: (a, i), new: (b, j) }),
+            _ if size > 0 => blocks.push(Block {
+                equal: true,
+                old: (a, i),
+                new: (b, j),
+            }),
             _ => {}
         }
     }
@@ -97,8 +111,18 @@ fn longest_match(
     let mut lengths: HashMap<usize, usize> = HashMap::new();
     for (i, line) in old.iter().enumerate().take(a.1).skip(a.0) {
         let mut next = HashMap::new();
-        for &j in places.get(line).into_iter().flatten().filter(|j| (b.0..b.1).contains(j)) {
-            let length = j.checked_sub(1).and_then(|before| lengths.get(&before)).copied().unwrap_or(0) + 1;
+        for &j in places
+            .get(line)
+            .into_iter()
+            .flatten()
+            .filter(|j| (b.0..b.1).contains(j))
+        {
+            let length = j
+                .checked_sub(1)
+                .and_then(|before| lengths.get(&before))
+                .copied()
+                .unwrap_or(0)
+                + 1;
             next.insert(j, length);
             if length > best {
                 (best_i, best_j, best) = (i + 1 - length, j + 1 - length, length);
@@ -136,7 +160,11 @@ fn groups(mut blocks: Vec<Block>) -> Vec<Vec<Block>> {
             };
             group.push(head);
             groups.push(std::mem::take(&mut group));
-            group.push(Block { old: (block.old.1 - CONTEXT, block.old.1), new: (block.new.1 - CONTEXT, block.new.1), ..block });
+            group.push(Block {
+                old: (block.old.1 - CONTEXT, block.old.1),
+                new: (block.new.1 - CONTEXT, block.new.1),
+                ..block
+            });
         } else {
             group.push(block);
         }
@@ -153,8 +181,14 @@ mod tests {
     #[test]
     fn hunks_have_three_lines_of_context() {
         let old = "1\n2\n3\n4\n5\n6\n7\n8\n9\n";
-        assert_eq!(unified(old, &old.replace('5', "x")), "@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+x\n 6\n 7\n 8\n");
-        assert_eq!(unified(old, &old.replace("9\n", "9\n10\n")), "@@ -7,3 +7,4 @@\n 7\n 8\n 9\n+10\n");
+        assert_eq!(
+            unified(old, &old.replace('5', "x")),
+            "@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+x\n 6\n 7\n 8\n"
+        );
+        assert_eq!(
+            unified(old, &old.replace("9\n", "9\n10\n")),
+            "@@ -7,3 +7,4 @@\n 7\n 8\n 9\n+10\n"
+        );
         assert_eq!(unified(old, old), "");
     }
 

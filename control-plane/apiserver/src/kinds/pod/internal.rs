@@ -51,7 +51,13 @@ pub(super) fn pretty(fields: &'static [Field], value: &Value) -> String {
 /// A pod's spec as the internal PodSpec has it: what concerns the host's namespaces stands in its security context.
 pub(super) fn pod_spec_view(spec: &Value) -> Value {
     let mut view = spec.clone();
-    for key in ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers"] {
+    for key in [
+        "hostNetwork",
+        "hostPID",
+        "hostIPC",
+        "shareProcessNamespace",
+        "hostUsers",
+    ] {
         if let Some(flag) = spec.get(key).filter(|f| !f.is_null()) {
             view["securityContext"][key] = flag.clone();
         }
@@ -83,7 +89,12 @@ fn write_struct(fields: &'static [Field], value: &Value, indent: Option<usize>, 
         }
         new_line(deeper(indent), out);
         write_key(field.go, indent, out);
-        write_field(field, value.get(field.json).unwrap_or(&Value::Null), deeper(indent), out);
+        write_field(
+            field,
+            value.get(field.json).unwrap_or(&Value::Null),
+            deeper(indent),
+            out,
+        );
     }
     new_line(indent, out);
     out.push('}');
@@ -98,14 +109,21 @@ fn write_field(field: &Field, value: &Value, indent: Option<usize>, out: &mut St
         (_, Value::Null) => out.push_str("null"),
         (Shape::Pointer(fields), _) => write_struct(fields, value, indent, out),
         (Shape::List(fields), Value::Array(items)) => {
-            write_items(items, indent, out, |item, indent, out| write_struct(fields, item, indent, out));
+            write_items(items, indent, out, |item, indent, out| {
+                write_struct(fields, item, indent, out)
+            });
         }
         (Shape::Foreign(fields), _) => write_foreign(fields, value, indent, out),
         _ => write_value(value, indent, out),
     }
 }
 
-fn write_items(items: &[Value], indent: Option<usize>, out: &mut String, write: impl Fn(&Value, Option<usize>, &mut String)) {
+fn write_items(
+    items: &[Value],
+    indent: Option<usize>,
+    out: &mut String,
+    write: impl Fn(&Value, Option<usize>, &mut String),
+) {
     if items.is_empty() {
         return out.push_str("[]");
     }
@@ -122,7 +140,10 @@ fn write_items(items: &[Value], indent: Option<usize>, out: &mut String, write: 
 }
 
 fn write_foreign(fields: &'static [Field], value: &Value, indent: Option<usize>, out: &mut String) {
-    let present: Vec<&Field> = fields.iter().filter(|f| value.get(f.json).is_some_and(|v| !v.is_null())).collect();
+    let present: Vec<&Field> = fields
+        .iter()
+        .filter(|f| value.get(f.json).is_some_and(|v| !v.is_null()))
+        .collect();
     if present.is_empty() {
         return out.push_str("{}");
     }
@@ -136,7 +157,9 @@ fn write_foreign(fields: &'static [Field], value: &Value, indent: Option<usize>,
         let inner = value.get(field.json).unwrap_or(&Value::Null);
         match (&field.shape, inner) {
             (Shape::List(fields), Value::Array(items)) => {
-                write_items(items, deeper(indent), out, |item, indent, out| write_foreign(fields, item, indent, out));
+                write_items(items, deeper(indent), out, |item, indent, out| {
+                    write_foreign(fields, item, indent, out)
+                });
             }
             _ => write_value(inner, deeper(indent), out),
         }

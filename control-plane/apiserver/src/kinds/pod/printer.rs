@@ -33,7 +33,11 @@ pub(super) fn row(pod: &Value, now: i64) -> Vec<Value> {
         summary.reason.into(),
         restarts.into(),
         age(pod, now),
-        or(str_at(pod, "/status/podIPs/0/ip"), or(str_at(pod, "/status/podIP"), "<none>")).into(),
+        or(
+            str_at(pod, "/status/podIPs/0/ip"),
+            or(str_at(pod, "/status/podIP"), "<none>"),
+        )
+        .into(),
         or(str_at(pod, "/spec/nodeName"), "<none>").into(),
         or(str_at(pod, "/status/nominatedNodeName"), "<none>").into(),
         readiness_gates(pod).into(),
@@ -56,7 +60,10 @@ fn readiness_gates(pod: &Value) -> String {
     if gates.is_empty() {
         return "<none>".to_owned();
     }
-    let passed = gates.iter().filter(|gate| condition_is_true(pod, str_at(gate, "/conditionType"))).count();
+    let passed = gates
+        .iter()
+        .filter(|gate| condition_is_true(pod, str_at(gate, "/conditionType")))
+        .count();
     format!("{passed}/{}", gates.len())
 }
 
@@ -76,7 +83,10 @@ impl Summary {
         let mut summary = Self {
             reason: or(str_at(pod, "/status/reason"), str_at(pod, "/status/phase")).to_owned(),
             total: list_at(pod, "/spec/containers").len()
-                + list_at(pod, "/spec/initContainers").iter().filter(|c| is_sidecar(c)).count(),
+                + list_at(pod, "/spec/initContainers")
+                    .iter()
+                    .filter(|c| is_sidecar(c))
+                    .count(),
             ..Self::default()
         };
         if condition(pod, "PodScheduled").is_some_and(|c| str_at(c, "/reason") == "SchedulingGated") {
@@ -105,7 +115,9 @@ impl Summary {
         let mut sidecars = Summary::default();
         let mut initializing = false;
         for (i, status) in list_at(pod, "/status/initContainerStatuses").iter().enumerate() {
-            let sidecar = specs.iter().any(|c| str_at(c, "/name") == str_at(status, "/name") && is_sidecar(c));
+            let sidecar = specs
+                .iter()
+                .any(|c| str_at(c, "/name") == str_at(status, "/name") && is_sidecar(c));
             self.count_restarts(status);
             if sidecar {
                 sidecars.count_restarts(status);
@@ -147,7 +159,12 @@ impl Summary {
             }
         }
         if self.reason == "Completed" && running {
-            self.reason = if condition_is_true(pod, "Ready") { "Running" } else { "NotReady" }.to_owned();
+            self.reason = if condition_is_true(pod, "Ready") {
+                "Running"
+            } else {
+                "NotReady"
+            }
+            .to_owned();
         }
     }
 

@@ -17,10 +17,18 @@ const HOOK_HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "sleep"];
 /// The three probes of a container.
 pub(super) fn all(container: &Value, path: &Path, errors: &mut FieldErrors) {
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        let Some(probe) = container.get(key).filter(|p| p.is_object()) else { continue };
+        let Some(probe) = container.get(key).filter(|p| p.is_object()) else {
+            continue;
+        };
         let path = path.child(key);
         handler(probe, PROBE_HANDLERS, &path, errors);
-        for key in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+        for key in [
+            "initialDelaySeconds",
+            "timeoutSeconds",
+            "periodSeconds",
+            "successThreshold",
+            "failureThreshold",
+        ] {
             not_negative(errors, &path.child(key), int_at(probe, &format!("/{key}")));
         }
         let grace = int_at(probe, "/terminationGracePeriodSeconds");
@@ -32,7 +40,11 @@ pub(super) fn all(container: &Value, path: &Path, errors: &mut FieldErrors) {
             continue;
         }
         if let Some(grace) = grace.filter(|g| *g <= 0) {
-            errors.invalid(&path.child("terminationGracePeriodSeconds"), grace, "must be greater than 0");
+            errors.invalid(
+                &path.child("terminationGracePeriodSeconds"),
+                grace,
+                "must be greater than 0",
+            );
         }
         if let Some(threshold) = int_at(probe, "/successThreshold").filter(|t| *t != 1) {
             errors.invalid(&path.child("successThreshold"), threshold, "must be 1");
@@ -51,7 +63,9 @@ pub(super) fn lifecycle(lifecycle: Option<&Value>, path: &Path, errors: &mut Fie
 fn handler(parent: &Value, kinds: &[&str], path: &Path, errors: &mut FieldErrors) {
     let mut found = 0;
     for kind in kinds {
-        let Some(handler) = parent.get(*kind).filter(|h| h.is_object()) else { continue };
+        let Some(handler) = parent.get(*kind).filter(|h| h.is_object()) else {
+            continue;
+        };
         found += 1;
         let path = path.child(kind);
         if found > 1 {

@@ -18,11 +18,12 @@ pub(crate) fn class(pod: &Value) -> &'static str {
             .filter_map(|container| container.get("resources"))
             .collect(),
     };
-    let count = if holders.len() == 1 && std::ptr::eq(holders[0], pod.pointer("/spec/resources").unwrap_or(&Value::Null)) {
-        1
-    } else {
-        list_at(pod, "/spec/containers").len() + list_at(pod, "/spec/initContainers").len()
-    };
+    let count =
+        if holders.len() == 1 && std::ptr::eq(holders[0], pod.pointer("/spec/resources").unwrap_or(&Value::Null)) {
+            1
+        } else {
+            list_at(pod, "/spec/containers").len() + list_at(pod, "/spec/initContainers").len()
+        };
     let mut any = false;
     let mut guaranteed = holders.len() == count;
     for resources in holders {
@@ -42,7 +43,9 @@ pub(crate) fn class(pod: &Value) -> &'static str {
 }
 
 fn names_any(resources: &Value) -> bool {
-    ["requests", "limits"].iter().any(|key| list(resources, key).is_some_and(|map| !map.is_empty()))
+    ["requests", "limits"]
+        .iter()
+        .any(|key| list(resources, key).is_some_and(|map| !map.is_empty()))
 }
 
 fn list<'a>(resources: &'a Value, key: &str) -> Option<&'a Map<String, Value>> {

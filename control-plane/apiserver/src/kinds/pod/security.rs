@@ -14,7 +14,9 @@ const SYSCTL_MAX: usize = 253;
 const SYSCTL_REGEX: &str = r"^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
 
 pub(super) fn pod(spec: &Value, path: &Path, errors: &mut FieldErrors) {
-    let Some(context) = spec.get("securityContext").filter(|c| c.is_object()) else { return };
+    let Some(context) = spec.get("securityContext").filter(|c| c.is_object()) else {
+        return;
+    };
     let path = path.child("securityContext");
     for key in ["fsGroup", "runAsUser", "runAsGroup"] {
         id(context, key, &path, errors);
@@ -23,17 +25,29 @@ pub(super) fn pod(spec: &Value, path: &Path, errors: &mut FieldErrors) {
         id_value(group, &path.child("supplementalGroups").index(i), errors);
     }
     if bool_at(spec, "/shareProcessNamespace") && bool_at(spec, "/hostPID") {
-        errors.invalid(&path.child("shareProcessNamespace"), true, "ShareProcessNamespace and HostPID cannot both be enabled");
+        errors.invalid(
+            &path.child("shareProcessNamespace"),
+            true,
+            "ShareProcessNamespace and HostPID cannot both be enabled",
+        );
     }
     sysctls(context, &path.child("sysctls"), errors);
-    choice(context, "fsGroupChangePolicy", &["Always", "OnRootMismatch"], &path, errors);
+    choice(
+        context,
+        "fsGroupChangePolicy",
+        &["Always", "OnRootMismatch"],
+        &path,
+        errors,
+    );
     choice(context, "supplementalGroupsPolicy", &["Merge", "Strict"], &path, errors);
     profile(context, "seccompProfile", "seccomp", &path, errors);
     profile(context, "appArmorProfile", "AppArmor", &path, errors);
 }
 
 pub(super) fn container(context: Option<&Value>, path: &Path, errors: &mut FieldErrors) {
-    let Some(context) = context.filter(|c| c.is_object()) else { return };
+    let Some(context) = context.filter(|c| c.is_object()) else {
+        return;
+    };
     for key in ["runAsUser", "runAsGroup"] {
         id(context, key, path, errors);
     }
@@ -43,9 +57,17 @@ pub(super) fn container(context: Option<&Value>, path: &Path, errors: &mut Field
     if context.get("allowPrivilegeEscalation").and_then(Value::as_bool) == Some(false) {
         let shown = || internal::compact(&internal::SECURITY_CONTEXT, context);
         if bool_at(context, "/privileged") {
-            invalid_raw(errors, path, &shown(), "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+            invalid_raw(
+                errors,
+                path,
+                &shown(),
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            );
         }
-        if list_at(context, "/capabilities/add").iter().any(|c| c == "CAP_SYS_ADMIN") {
+        if list_at(context, "/capabilities/add")
+            .iter()
+            .any(|c| c == "CAP_SYS_ADMIN")
+        {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
             invalid_raw(errors, path, &shown(), detail);
         }
@@ -73,7 +95,9 @@ fn choice(context: &Value, key: &str, choices: &[&str], path: &Path, errors: &mu
 
 /// A seccomp or AppArmor profile: its type, and the local file that goes with `Localhost` alone.
 fn profile(context: &Value, key: &str, what: &str, path: &Path, errors: &mut FieldErrors) {
-    let Some(profile) = context.get(key).filter(|p| p.is_object()) else { return };
+    let Some(profile) = context.get(key).filter(|p| p.is_object()) else {
+        return;
+    };
     let path = path.child(key);
     let local = profile.get("localhostProfile").and_then(Value::as_str);
     match str_at(profile, "/type") {
@@ -92,7 +116,11 @@ fn profile(context: &Value, key: &str, what: &str, path: &Path, errors: &mut Fie
             }
         }
         "" => errors.required(&path.child("type"), &format!("type is required when {key} is set")),
-        other => errors.not_supported(&path.child("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]),
+        other => errors.not_supported(
+            &path.child("type"),
+            other,
+            &["Localhost", "RuntimeDefault", "Unconfined"],
+        ),
     }
 }
 

@@ -11,7 +11,10 @@ const ONLY_THESE: &str = "pod updates may not change fields other than `spec.con
 
 pub(super) fn validate(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let path = Path::new("spec");
-    let (new, old) = (new.get("spec").unwrap_or(&Value::Null), old.get("spec").unwrap_or(&Value::Null));
+    let (new, old) = (
+        new.get("spec").unwrap_or(&Value::Null),
+        old.get("spec").unwrap_or(&Value::Null),
+    );
     for list in ["containers", "initContainers"] {
         let pointer = format!("/{list}");
         if list_at(new, &pointer).len() != list_at(old, &pointer).len() {
@@ -30,14 +33,21 @@ pub(super) fn validate(new: &Value, old: &Value, errors: &mut FieldErrors) {
 fn active_deadline(new: &Value, old: &Value, path: &Path, errors: &mut FieldErrors) -> bool {
     const MAX: i64 = i32::MAX as i64;
     let path = path.child("activeDeadlineSeconds");
-    let (new, old) = (int_at(new, "/activeDeadlineSeconds"), int_at(old, "/activeDeadlineSeconds"));
+    let (new, old) = (
+        int_at(new, "/activeDeadlineSeconds"),
+        int_at(old, "/activeDeadlineSeconds"),
+    );
     match (new, old) {
         (Some(new), _) if !(0..=MAX).contains(&new) => errors.invalid(&path, new, &names::out_of_range(0, MAX)),
         (Some(new), Some(old)) if old < new => {
             errors.invalid(&path, new, "must be less than or equal to previous value");
         }
         (None, Some(_)) => {
-            errors.invalid(&path, Value::Null, "must not update from a positive integer to nil value");
+            errors.invalid(
+                &path,
+                Value::Null,
+                "must not update from a positive integer to nil value",
+            );
             return true;
         }
         _ => return true,
@@ -52,7 +62,11 @@ fn tolerations(new: &Value, old: &Value, path: &Path, errors: &mut FieldErrors) 
         map
     };
     let new: Vec<_> = list_at(new, "/tolerations").iter().map(without_seconds).collect();
-    if !list_at(old, "/tolerations").iter().map(without_seconds).all(|t| new.contains(&t)) {
+    if !list_at(old, "/tolerations")
+        .iter()
+        .map(without_seconds)
+        .all(|t| new.contains(&t))
+    {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.forbidden(&path.child("tolerations"), detail);
     }
@@ -64,7 +78,10 @@ fn scheduling_gates(new: &Value, old: &Value, path: &Path, errors: &mut FieldErr
         let name = str_at(gate, "/name");
         if !old.iter().any(|g| str_at(g, "/name") == name) {
             let path = path.child("schedulingGates").index(i).child("name");
-            errors.forbidden(&path, &format!("only deletion is allowed, but found new scheduling gate '{name}'"));
+            errors.forbidden(
+                &path,
+                &format!("only deletion is allowed, but found new scheduling gate '{name}'"),
+            );
         }
     }
 }
@@ -73,9 +90,17 @@ fn everything_else(new: &Value, old: &Value, path: &Path, errors: &mut FieldErro
     let mut munged = new.clone();
     // What has been checked above, or may change freely, is taken from the old pod before comparing.
     for list in ["containers", "initContainers"] {
-        let images: Vec<Value> =
-            list_at(old, &format!("/{list}")).iter().map(|c| c.get("image").cloned().unwrap_or(Value::Null)).collect();
-        for (container, image) in munged.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().zip(images) {
+        let images: Vec<Value> = list_at(old, &format!("/{list}"))
+            .iter()
+            .map(|c| c.get("image").cloned().unwrap_or(Value::Null))
+            .collect();
+        for (container, image) in munged
+            .get_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+            .zip(images)
+        {
             container["image"] = image;
         }
     }
@@ -88,9 +113,12 @@ fn everything_else(new: &Value, old: &Value, path: &Path, errors: &mut FieldErro
     }
     // A pod that nobody may schedule yet can still be narrowed down to fewer nodes.
     if !list_at(old, "/schedulingGates").is_empty() {
-        let narrowed = old.get("nodeSelector").and_then(Value::as_object).into_iter().flatten().all(|(key, value)| {
-            munged.pointer("/nodeSelector").and_then(|selector| selector.get(key)) == Some(value)
-        });
+        let narrowed = old
+            .get("nodeSelector")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .all(|(key, value)| munged.pointer("/nodeSelector").and_then(|selector| selector.get(key)) == Some(value));
         if !narrowed {
             let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
             let shown = new.get("nodeSelector").cloned().unwrap_or(Value::Null);

@@ -36,7 +36,10 @@ pub(super) fn new_pod(pod: &Value, errors: &mut FieldErrors) {
         }
     }
     if !list_at(spec, "/schedulingGates").is_empty() && !str_at(spec, "/nodeName").is_empty() {
-        errors.forbidden(&path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
+        errors.forbidden(
+            &path.child("nodeName"),
+            "cannot be set until all schedulingGates have been cleared",
+        );
     }
 }
 
@@ -44,13 +47,26 @@ pub(super) fn new_pod(pod: &Value, errors: &mut FieldErrors) {
 pub(crate) fn template(template: &Value, path: &Path, errors: &mut FieldErrors) {
     let metadata = path.child("metadata");
     labels(errors, &metadata.child("labels"), template.pointer("/metadata/labels"));
-    for (key, _) in template.pointer("/metadata/annotations").and_then(Value::as_object).into_iter().flatten() {
-        invalid_each(errors, &metadata.child("annotations"), key, names::qualified_name(&key.to_ascii_lowercase()));
+    for (key, _) in template
+        .pointer("/metadata/annotations")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        invalid_each(
+            errors,
+            &metadata.child("annotations"),
+            key,
+            names::qualified_name(&key.to_ascii_lowercase()),
+        );
     }
     let spec = template.get("spec").unwrap_or(&Value::Null);
     pod_spec(spec, &path.child("spec"), errors);
     if !list_at(spec, "/ephemeralContainers").is_empty() {
-        errors.forbidden(&path.child("spec").child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
+        errors.forbidden(
+            &path.child("spec").child("ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        );
     }
 }
 
@@ -59,13 +75,28 @@ pub(super) fn pod_spec(spec: &Value, path: &Path, errors: &mut FieldErrors) {
     let volume_names = volumes::validate(list_at(spec, "/volumes"), &path.child("volumes"), errors);
     containers::validate(spec, path, &volume_names, errors);
     if let Some(pod_resources) = spec.get("resources").filter(|r| r.is_object()) {
-        resources(errors, &path.child("resources"), pod_resources.get("requests"), pod_resources.get("limits"));
+        resources(
+            errors,
+            &path.child("resources"),
+            pod_resources.get("requests"),
+            pod_resources.get("limits"),
+        );
     }
     if bool_at(spec, "/hostNetwork") {
         containers::host_ports_match(spec, path, errors);
     }
-    one_of(errors, &path.child("restartPolicy"), str_at(spec, "/restartPolicy"), &RESTART_POLICIES);
-    one_of(errors, &path.child("dnsPolicy"), str_at(spec, "/dnsPolicy"), &DNS_POLICIES);
+    one_of(
+        errors,
+        &path.child("restartPolicy"),
+        str_at(spec, "/restartPolicy"),
+        &RESTART_POLICIES,
+    );
+    one_of(
+        errors,
+        &path.child("dnsPolicy"),
+        str_at(spec, "/dnsPolicy"),
+        &DNS_POLICIES,
+    );
     labels(errors, &path.child("nodeSelector"), spec.get("nodeSelector"));
     security::pod(spec, path, errors);
     for (i, secret) in list_at(spec, "/imagePullSecrets").iter().enumerate() {
@@ -82,9 +113,18 @@ pub(super) fn pod_spec(spec: &Value, path: &Path, errors: &mut FieldErrors) {
     }
     scheduling_gates(spec, path, errors);
     spread_constraints(spec, &path.child("topologySpreadConstraints"), errors);
-    let texts = [("serviceAccountName", false), ("nodeName", false), ("hostname", true), ("subdomain", true)];
+    let texts = [
+        ("serviceAccountName", false),
+        ("nodeName", false),
+        ("hostname", true),
+        ("subdomain", true),
+    ];
     for (key, label) in texts {
-        let check = if label { names::dns1123_label } else { names::dns1123_subdomain };
+        let check = if label {
+            names::dns1123_label
+        } else {
+            names::dns1123_subdomain
+        };
         // The deadline stands between the names of things and the names of hosts, as in Kubernetes.
         if key == "hostname" {
             active_deadline(spec, path, errors);
@@ -94,7 +134,12 @@ pub(super) fn pod_spec(spec: &Value, path: &Path, errors: &mut FieldErrors) {
     tolerations(errors, &path.child("tolerations"), list_at(spec, "/tolerations"));
     host_aliases(spec, &path.child("hostAliases"), errors);
     for key in ["priorityClassName", "runtimeClassName"] {
-        optional(errors, &path.child(key), str_at(spec, &format!("/{key}")), names::dns1123_subdomain);
+        optional(
+            errors,
+            &path.child(key),
+            str_at(spec, &format!("/{key}")),
+            names::dns1123_subdomain,
+        );
     }
     let preemption = str_at(spec, "/preemptionPolicy");
     if !preemption.is_empty() && !PREEMPTION_POLICIES.contains(&preemption) {
@@ -127,7 +172,11 @@ fn active_deadline(spec: &Value, path: &Path, errors: &mut FieldErrors) {
     if let Some(seconds) = int_at(spec, "/activeDeadlineSeconds")
         && !(1..=MAX).contains(&seconds)
     {
-        errors.invalid(&path.child("activeDeadlineSeconds"), seconds, &names::out_of_range(1, MAX));
+        errors.invalid(
+            &path.child("activeDeadlineSeconds"),
+            seconds,
+            &names::out_of_range(1, MAX),
+        );
     }
 }
 
@@ -141,14 +190,21 @@ fn dns_config(spec: &Value, path: &Path, errors: &mut FieldErrors) {
             return;
         }
         if servers.is_empty() {
-            errors.required(&path.child("nameservers"), "must provide at least one DNS nameserver when `dnsPolicy` is None");
+            errors.required(
+                &path.child("nameservers"),
+                "must provide at least one DNS nameserver when `dnsPolicy` is None",
+            );
             return;
         }
     }
     let Some(config) = config else { return };
     if servers.len() > NAMESERVERS_MAX {
         let shown = Value::from(servers.to_vec());
-        errors.invalid(&path.child("nameservers"), shown, &format!("must not have more than {NAMESERVERS_MAX} nameservers"));
+        errors.invalid(
+            &path.child("nameservers"),
+            shown,
+            &format!("must not have more than {NAMESERVERS_MAX} nameservers"),
+        );
     }
     for (i, server) in servers.iter().enumerate() {
         let server = server.as_str().unwrap_or("");
@@ -157,10 +213,15 @@ fn dns_config(spec: &Value, path: &Path, errors: &mut FieldErrors) {
     let searches: Vec<&str> = list_at(config, "/searches").iter().filter_map(Value::as_str).collect();
     let searches_path = path.child("searches");
     if searches.len() > SEARCH_PATHS_MAX {
-        errors.invalid(&searches_path, searches.clone(), &format!("must not have more than {SEARCH_PATHS_MAX} search paths"));
+        errors.invalid(
+            &searches_path,
+            searches.clone(),
+            &format!("must not have more than {SEARCH_PATHS_MAX} search paths"),
+        );
     }
     if searches.join(" ").len() > SEARCH_CHARS_MAX {
-        let detail = format!("must not have more than {SEARCH_CHARS_MAX} characters (including spaces) in the search list");
+        let detail =
+            format!("must not have more than {SEARCH_CHARS_MAX} characters (including spaces) in the search list");
         errors.invalid(&searches_path, searches.clone(), &detail);
     }
     for (i, search) in searches.iter().enumerate() {
@@ -168,7 +229,12 @@ fn dns_config(spec: &Value, path: &Path, errors: &mut FieldErrors) {
         // A lone dot and underscores are allowed here.
         if !(*search == "." || trimmed.is_empty()) {
             let shown = trimmed.replace('_', "a");
-            invalid_each(errors, &searches_path.index(i), search, names::dns1123_subdomain(&shown));
+            invalid_each(
+                errors,
+                &searches_path.index(i),
+                search,
+                names::dns1123_subdomain(&shown),
+            );
         }
     }
     for (i, option) in list_at(config, "/options").iter().enumerate() {
@@ -208,10 +274,17 @@ fn spread_constraints(spec: &Value, path: &Path, errors: &mut FieldErrors) {
         }
         let when = str_at(constraint, "/whenUnsatisfiable");
         if !matches!(when, "DoNotSchedule" | "ScheduleAnyway") {
-            errors.not_supported(&path.child("whenUnsatisfiable"), when, &["DoNotSchedule", "ScheduleAnyway"]);
+            errors.not_supported(
+                &path.child("whenUnsatisfiable"),
+                when,
+                &["DoNotSchedule", "ScheduleAnyway"],
+            );
         }
         if !key.is_empty() && seen.contains(&(key, when)) {
-            errors.duplicate(&path.child("{topologyKey, whenUnsatisfiable}"), format!("{{{key}, {when}}}"));
+            errors.duplicate(
+                &path.child("{topologyKey, whenUnsatisfiable}"),
+                format!("{{{key}, {when}}}"),
+            );
         }
         seen.push((key, when));
         if let Some(minimum) = int_at(constraint, "/minDomains") {

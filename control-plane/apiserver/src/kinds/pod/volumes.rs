@@ -14,8 +14,16 @@ const MODE_MAX: i64 = 0o777;
 const TOKEN_SECONDS_MIN: i64 = 600;
 const TOKEN_SECONDS_MAX: i64 = 1 << 32;
 
-const HOST_PATH_TYPES: [&str; 8] =
-    ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+const HOST_PATH_TYPES: [&str; 8] = [
+    "",
+    "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
+];
 
 /// Checks the list; the names of the volumes that are fine, for mounts to refer to.
 pub(super) fn validate<'a>(volumes: &'a [Value], path: &Path, errors: &mut FieldErrors) -> Vec<&'a str> {
@@ -43,8 +51,16 @@ pub(super) fn tokens_need_an_account(spec: &Value, path: &Path, errors: &mut Fie
     for (i, volume) in list_at(spec, "/volumes").iter().enumerate() {
         for (j, source) in list_at(volume, "/projected/sources").iter().enumerate() {
             if source.get("serviceAccountToken").is_some_and(|t| !t.is_null()) {
-                let path = path.child("volumes").index(i).child("projected").child("sources").index(j);
-                errors.forbidden(&path.child("serviceAccountToken"), "must not be specified when serviceAccountName is not set");
+                let path = path
+                    .child("volumes")
+                    .index(i)
+                    .child("projected")
+                    .child("sources")
+                    .index(j);
+                errors.forbidden(
+                    &path.child("serviceAccountToken"),
+                    "must not be specified when serviceAccountName is not set",
+                );
             }
         }
     }
@@ -76,8 +92,14 @@ fn source_of(kind: &str, source: &Value, path: &Path, errors: &mut FieldErrors) 
     };
     match kind {
         "emptyDir" => {
-            if source.get("sizeLimit").is_some_and(|limit| !limit.is_null() && quantity(limit).sign() < 0) {
-                errors.forbidden(&path.child("sizeLimit"), "SizeLimit field must be a valid resource quantity");
+            if source
+                .get("sizeLimit")
+                .is_some_and(|limit| !limit.is_null() && quantity(limit).sign() < 0)
+            {
+                errors.forbidden(
+                    &path.child("sizeLimit"),
+                    "SizeLimit field must be a valid resource quantity",
+                );
             }
         }
         "hostPath" => {
@@ -129,7 +151,12 @@ fn projected(projected: &Value, path: &Path, errors: &mut FieldErrors) {
     for (i, source) in list_at(projected, "/sources").iter().enumerate() {
         let path = path.child("sources").index(i);
         let mut found = 0;
-        for (key, inner) in source.as_object().into_iter().flatten().filter(|(_, inner)| !inner.is_null()) {
+        for (key, inner) in source
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, inner)| !inner.is_null())
+        {
             found += 1;
             let path = path.child(key);
             if found > 1 {
@@ -164,7 +191,10 @@ fn projected(projected: &Value, path: &Path, errors: &mut FieldErrors) {
 fn targets<'a>(kind: &str, source: &'a Value) -> Vec<&'a str> {
     match kind {
         "serviceAccountToken" => vec![str_at(source, "/path")],
-        _ => list_at(source, "/items").iter().map(|item| str_at(item, "/path")).collect(),
+        _ => list_at(source, "/items")
+            .iter()
+            .map(|item| str_at(item, "/path"))
+            .collect(),
     }
 }
 
@@ -206,11 +236,18 @@ fn downward_items(source: &Value, path: &Path, errors: &mut FieldErrors) {
             (Some(field), other) => {
                 object_field(field, VOLUME_FIELDS, &path.child("fieldRef"), errors);
                 if other.is_some() {
-                    errors.invalid(&path, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
+                    errors.invalid(
+                        &path,
+                        "resource",
+                        "fieldRef and resourceFieldRef can not be specified simultaneously",
+                    );
                 }
             }
             (None, Some(resource)) => resource_field(resource, true, &path.child("resourceFieldRef"), errors),
-            (None, None) => errors.required(&path.child("fieldRef"), "one of fieldRef and resourceFieldRef is required"),
+            (None, None) => errors.required(
+                &path.child("fieldRef"),
+                "one of fieldRef and resourceFieldRef is required",
+            ),
         }
     }
 }
@@ -229,7 +266,11 @@ fn mode(source: &Value, key: &str, path: &Path, errors: &mut FieldErrors) {
     if let Some(mode) = int_at(source, &format!("/{key}"))
         && !(0..=MODE_MAX).contains(&mode)
     {
-        errors.invalid(&path.child(key), mode, "must be a number between 0 and 0777 (octal), both inclusive");
+        errors.invalid(
+            &path.child(key),
+            mode,
+            "must be a number between 0 and 0777 (octal), both inclusive",
+        );
     }
 }
 

@@ -88,8 +88,11 @@ static ENV_FROM: [Field; 3] = [
 ];
 static OPTIONAL_NAMED: [Field; 2] = [field("Name", "name", Text), field("Optional", "optional", Any)];
 
-static ENV: [Field; 3] =
-    [field("Name", "name", Text), field("Value", "value", Text), field("ValueFrom", "valueFrom", Pointer(&ENV_SOURCE))];
+static ENV: [Field; 3] = [
+    field("Name", "name", Text),
+    field("Value", "value", Text),
+    field("ValueFrom", "valueFrom", Pointer(&ENV_SOURCE)),
+];
 static ENV_SOURCE: [Field; 5] = [
     field("FieldRef", "fieldRef", Pointer(&FIELD_REF)),
     field("ResourceFieldRef", "resourceFieldRef", Pointer(&RESOURCE_REF)),
@@ -97,17 +100,30 @@ static ENV_SOURCE: [Field; 5] = [
     field("SecretKeyRef", "secretKeyRef", Pointer(&KEY_REF)),
     field("FileKeyRef", "fileKeyRef", Any),
 ];
-static FIELD_REF: [Field; 2] = [field("APIVersion", "apiVersion", Text), field("FieldPath", "fieldPath", Text)];
+static FIELD_REF: [Field; 2] = [
+    field("APIVersion", "apiVersion", Text),
+    field("FieldPath", "fieldPath", Text),
+];
 static RESOURCE_REF: [Field; 3] = [
     field("ContainerName", "containerName", Text),
     field("Resource", "resource", Text),
     field("Divisor", "divisor", Text),
 ];
-static KEY_REF: [Field; 3] = [field("Name", "name", Text), field("Key", "key", Text), field("Optional", "optional", Any)];
+static KEY_REF: [Field; 3] = [
+    field("Name", "name", Text),
+    field("Key", "key", Text),
+    field("Optional", "optional", Any),
+];
 
-static RESOURCES: [Field; 3] =
-    [field("Limits", "limits", Any), field("Requests", "requests", Any), field("Claims", "claims", Any)];
-static RESIZE: [Field; 2] = [field("ResourceName", "resourceName", Text), field("RestartPolicy", "restartPolicy", Text)];
+static RESOURCES: [Field; 3] = [
+    field("Limits", "limits", Any),
+    field("Requests", "requests", Any),
+    field("Claims", "claims", Any),
+];
+static RESIZE: [Field; 2] = [
+    field("ResourceName", "resourceName", Text),
+    field("RestartPolicy", "restartPolicy", Text),
+];
 
 static MOUNT: [Field; 7] = [
     field("Name", "name", Text),
@@ -177,7 +193,10 @@ static SELINUX: [Field; 4] = [
     field("Type", "type", Text),
     field("Level", "level", Text),
 ];
-static PROFILE: [Field; 2] = [field("Type", "type", Text), field("LocalhostProfile", "localhostProfile", Any)];
+static PROFILE: [Field; 2] = [
+    field("Type", "type", Text),
+    field("LocalhostProfile", "localhostProfile", Any),
+];
 
 static POD_SECURITY_CONTEXT: [Field; 18] = [
     field("HostNetwork", "hostNetwork", Flag),
@@ -234,35 +253,51 @@ static LABEL_SELECTOR: [Field; 2] = [
     field("matchLabels", "matchLabels", Any),
     field("matchExpressions", "matchExpressions", List(&SELECTOR_REQUIREMENT)),
 ];
-static SELECTOR_REQUIREMENT: [Field; 3] =
-    [field("key", "key", Text), field("operator", "operator", Text), field("values", "values", Any)];
+static SELECTOR_REQUIREMENT: [Field; 3] = [
+    field("key", "key", Text),
+    field("operator", "operator", Text),
+    field("values", "values", Any),
+];
 
 static AFFINITY: [Field; 3] = [
     field("NodeAffinity", "nodeAffinity", Pointer(&NODE_AFFINITY)),
     field("PodAffinity", "podAffinity", Pointer(&POD_AFFINITY)),
     field("PodAntiAffinity", "podAntiAffinity", Pointer(&POD_AFFINITY)),
 ];
-const REQUIRED: [&str; 2] =
-    ["RequiredDuringSchedulingIgnoredDuringExecution", "requiredDuringSchedulingIgnoredDuringExecution"];
-const PREFERRED: [&str; 2] =
-    ["PreferredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution"];
+const REQUIRED: [&str; 2] = [
+    "RequiredDuringSchedulingIgnoredDuringExecution",
+    "requiredDuringSchedulingIgnoredDuringExecution",
+];
+const PREFERRED: [&str; 2] = [
+    "PreferredDuringSchedulingIgnoredDuringExecution",
+    "preferredDuringSchedulingIgnoredDuringExecution",
+];
 static NODE_AFFINITY: [Field; 2] = [
     field(REQUIRED[0], REQUIRED[1], Pointer(&NODE_SELECTOR)),
     field(PREFERRED[0], PREFERRED[1], List(&PREFERRED_NODE)),
 ];
 static NODE_SELECTOR: [Field; 1] = [field("NodeSelectorTerms", "nodeSelectorTerms", List(&NODE_TERM))];
-static PREFERRED_NODE: [Field; 2] =
-    [field("Weight", "weight", Number), field("Preference", "preference", Struct(&NODE_TERM))];
+static PREFERRED_NODE: [Field; 2] = [
+    field("Weight", "weight", Number),
+    field("Preference", "preference", Struct(&NODE_TERM)),
+];
 static NODE_TERM: [Field; 2] = [
     field("MatchExpressions", "matchExpressions", List(&NODE_REQUIREMENT)),
     field("MatchFields", "matchFields", List(&NODE_REQUIREMENT)),
 ];
-static NODE_REQUIREMENT: [Field; 3] =
-    [field("Key", "key", Text), field("Operator", "operator", Text), field("Values", "values", Any)];
-static POD_AFFINITY: [Field; 2] =
-    [field(REQUIRED[0], REQUIRED[1], List(&POD_TERM)), field(PREFERRED[0], PREFERRED[1], List(&PREFERRED_POD))];
-static PREFERRED_POD: [Field; 2] =
-    [field("Weight", "weight", Number), field("PodAffinityTerm", "podAffinityTerm", Struct(&POD_TERM))];
+static NODE_REQUIREMENT: [Field; 3] = [
+    field("Key", "key", Text),
+    field("Operator", "operator", Text),
+    field("Values", "values", Any),
+];
+static POD_AFFINITY: [Field; 2] = [
+    field(REQUIRED[0], REQUIRED[1], List(&POD_TERM)),
+    field(PREFERRED[0], PREFERRED[1], List(&PREFERRED_POD)),
+];
+static PREFERRED_POD: [Field; 2] = [
+    field("Weight", "weight", Number),
+    field("PodAffinityTerm", "podAffinityTerm", Struct(&POD_TERM)),
+];
 static POD_TERM: [Field; 6] = [
     field("LabelSelector", "labelSelector", Foreign(&LABEL_SELECTOR)),
     field("Namespaces", "namespaces", Any),
@@ -319,12 +354,22 @@ static CONFIG_MAP_VOLUME: [Field; 4] = [
     field("DefaultMode", "defaultMode", Any),
     field("Optional", "optional", Any),
 ];
-static CLAIM_VOLUME: [Field; 2] = [field("ClaimName", "claimName", Text), field("ReadOnly", "readOnly", Flag)];
-static DOWNWARD_VOLUME: [Field; 2] =
-    [field("Items", "items", List(&DOWNWARD_FILE)), field("DefaultMode", "defaultMode", Any)];
-static IMAGE_VOLUME: [Field; 2] = [field("Reference", "reference", Text), field("PullPolicy", "pullPolicy", Text)];
-static PROJECTED: [Field; 2] =
-    [field("Sources", "sources", List(&PROJECTION)), field("DefaultMode", "defaultMode", Any)];
+static CLAIM_VOLUME: [Field; 2] = [
+    field("ClaimName", "claimName", Text),
+    field("ReadOnly", "readOnly", Flag),
+];
+static DOWNWARD_VOLUME: [Field; 2] = [
+    field("Items", "items", List(&DOWNWARD_FILE)),
+    field("DefaultMode", "defaultMode", Any),
+];
+static IMAGE_VOLUME: [Field; 2] = [
+    field("Reference", "reference", Text),
+    field("PullPolicy", "pullPolicy", Text),
+];
+static PROJECTED: [Field; 2] = [
+    field("Sources", "sources", List(&PROJECTION)),
+    field("DefaultMode", "defaultMode", Any),
+];
 static PROJECTION: [Field; 6] = [
     field("Secret", "secret", Pointer(&KEYED_PROJECTION)),
     field("DownwardAPI", "downwardAPI", Pointer(&DOWNWARD_PROJECTION)),
@@ -333,15 +378,22 @@ static PROJECTION: [Field; 6] = [
     field("ClusterTrustBundle", "clusterTrustBundle", Any),
     field("PodCertificate", "podCertificate", Any),
 ];
-static KEYED_PROJECTION: [Field; 3] =
-    [field("Name", "name", Text), field("Items", "items", List(&KEY_PATH)), field("Optional", "optional", Any)];
+static KEYED_PROJECTION: [Field; 3] = [
+    field("Name", "name", Text),
+    field("Items", "items", List(&KEY_PATH)),
+    field("Optional", "optional", Any),
+];
 static DOWNWARD_PROJECTION: [Field; 1] = [field("Items", "items", List(&DOWNWARD_FILE))];
 static TOKEN_PROJECTION: [Field; 3] = [
     field("Audience", "audience", Text),
     field("ExpirationSeconds", "expirationSeconds", Number),
     field("Path", "path", Text),
 ];
-static KEY_PATH: [Field; 3] = [field("Key", "key", Text), field("Path", "path", Text), field("Mode", "mode", Any)];
+static KEY_PATH: [Field; 3] = [
+    field("Key", "key", Text),
+    field("Path", "path", Text),
+    field("Mode", "mode", Any),
+];
 static DOWNWARD_FILE: [Field; 4] = [
     field("Path", "path", Text),
     field("FieldRef", "fieldRef", Pointer(&FIELD_REF)),
