@@ -7,7 +7,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use skiff_api::status::ApiResult;
 
-use crate::pki::Pki;
 use crate::registry::Registry;
 use crate::server::ServerConfig;
 
@@ -77,14 +76,13 @@ pub trait Authenticator: Send + Sync + 'static {
 pub fn standard(
     config: &ServerConfig,
     registry: &Arc<Registry>,
-    pki: &Arc<Pki>,
+    service_accounts: &Arc<service_account::ServiceAccountTokens>,
 ) -> Result<Vec<Arc<dyn Authenticator>>, AuthnError> {
     let mut chain: Vec<Arc<dyn Authenticator>> = vec![Arc::new(x509::ClientCertificates)];
     if let Some(path) = &config.token_auth_file {
         chain.push(Arc::new(static_tokens::StaticTokens::load(path)?));
     }
-    let tokens = Arc::new(tokens::TokenSigner::new(pki, &config.service_account_issuer)?);
-    chain.push(Arc::new(service_account::ServiceAccountTokens::new(tokens, Arc::clone(registry))));
+    chain.push(Arc::clone(service_accounts) as _);
     chain.push(Arc::new(bootstrap_token::BootstrapTokens::new(Arc::clone(registry))));
     chain.push(Arc::new(bearer::UnknownToken));
     Ok(chain)

@@ -37,6 +37,7 @@ pub mod reviews;
 pub mod serve;
 pub mod server;
 pub mod strategy;
+pub mod subresources;
 pub mod table;
 pub mod tunnel;
 

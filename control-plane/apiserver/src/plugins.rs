@@ -10,6 +10,8 @@ use skiff_api::status::ApiResult;
 use skiff_store::Txn;
 
 use crate::admission::Admissions;
+use crate::authn::service_account::ServiceAccountTokens;
+use crate::authn::tokens::TokenSigner;
 use crate::authn::{self, Authenticator, UserInfo};
 use crate::authz::{self, Authorizer, rbac};
 use crate::body::{Body, RequestBody};
@@ -18,6 +20,7 @@ use crate::registry::{Lookup, Registry};
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, ServerConfig, ServerError};
 use crate::strategy::LedgerChange;
+use crate::{reviews, subresources};
 
 /// How far the chain goes before a route's handler is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,15 +118,23 @@ pub struct Plugins {
 pub fn standard(config: &ServerConfig, registry: &Arc<Registry>, pki: &Arc<Pki>) -> Result<Plugins, ServerError> {
     let lookup: Arc<dyn Lookup> = registry.clone();
     let rbac = rbac::Rbac::new(lookup.clone());
+    let tokens = Arc::new(TokenSigner::new(pki, &config.service_account_issuer)?);
+    let service_accounts = Arc::new(ServiceAccountTokens::new(tokens.clone(), registry.clone()));
     Ok(Plugins {
-        authenticators: authn::standard(config, registry, pki)?,
+        authenticators: authn::standard(config, registry, &service_accounts)?,
         user_filters: vec![Arc::new(crate::impersonate::Impersonation)],
         authorizers: authz::standard(&lookup, &rbac),
         admission: Admissions(vec![
             Arc::new(authz::node_restriction::NodeRestriction),
             Arc::new(authz::escalation::EscalationCheck::new(rbac.clone())),
         ]),
-        subresources: Vec::new(),
+        subresources: vec![
+            Arc::new(reviews::access::AccessReviews),
+            Arc::new(reviews::rules::RulesReview::new(rbac)),
+            Arc::new(reviews::selves::SelfReview),
+            Arc::new(reviews::token::TokenReviews::new(service_accounts)),
+            Arc::new(subresources::token::TokenRequests::new(tokens)),
+        ],
         routes: vec![
             Arc::new(crate::join::CaRoute::new(pki.clone())),
             Arc::new(crate::join::JoinRoute::new(pki.clone())),

@@ -26,6 +26,13 @@ pub trait Lookup: Send + Sync {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>>;
     /// All cached objects, in key order; `namespace` `""` = all namespaces.
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>>;
+    /// Those whose selectable field (`spec.nodeName`) has this value; nothing else is decoded.
+    fn list_by_field(&self, group: &str, resource: &str, namespace: &str, field: &str, value: &str) -> Vec<Arc<Value>> {
+        let pointer = format!("/{}", field.replace('.', "/"));
+        let mut found = self.list(group, resource, namespace);
+        found.retain(|item| object::str_at(item, &pointer) == value);
+        found
+    }
     /// Grows whenever anything in the resource's cache changes: lets a reader keep what it computed.
     fn version(&self, group: &str, resource: &str) -> u64;
 }
@@ -352,6 +359,13 @@ impl Lookup for Registry {
         let Some(resource) = self.resource(group, resource) else { return Vec::new() };
         let namespace = (!namespace.is_empty()).then_some(namespace);
         resource.cache.list(namespace).iter().filter_map(|object| value_of(object)).collect()
+    }
+    fn list_by_field(&self, group: &str, resource: &str, namespace: &str, field: &str, value: &str) -> Vec<Arc<Value>> {
+        let Some(resource) = self.resource(group, resource) else { return Vec::new() };
+        let namespace = (!namespace.is_empty()).then_some(namespace);
+        let matches = |object: &CachedObject| object.fields.iter().any(|(f, v)| *f == field && v == value);
+        let objects = resource.cache.list(namespace);
+        objects.iter().filter(|object| matches(object)).filter_map(|object| value_of(object)).collect()
     }
     fn version(&self, group: &str, resource: &str) -> u64 {
         self.resource(group, resource).map_or(0, |resource| resource.changes())

@@ -99,8 +99,8 @@ impl NodeAuthorizer {
         if attributes.name.is_empty() {
             return no("No Object name found");
         }
-        let pods = self.lookup.list("", "pods", &attributes.namespace);
-        let related = pods.iter().any(|pod| str_at(pod, "/spec/nodeName") == node && refers(pod, &attributes.name));
+        let pods = self.lookup.list_by_field("", "pods", &attributes.namespace, "spec.nodeName", node);
+        let related = pods.iter().any(|pod| refers(pod, &attributes.name));
         if related { allow() } else { no(format!("no relationship found between node '{node}' and this object")) }
     }
 

@@ -1,0 +1,3 @@
+//! Subresources that are more than a part of their object, one file each.
+
+pub mod token;
