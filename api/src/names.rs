@@ -16,10 +16,10 @@ const DNS1035_LABEL_TEXT: &str = "a DNS-1035 label must consist of lower case al
 const QUALIFIED_NAME_TEXT: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE_TEXT: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY_TEXT: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-const ENV_VAR_TEXT: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const ENV_VAR_TEXT: &str =
+    "a valid environment variable name must consist only of printable ASCII characters other than '='";
 const HTTP_HEADER_TEXT: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
-const PERCENT_TEXT: &str =
-    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+const PERCENT_TEXT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
 const EMPTY: &str = "must be non-empty";
 
 fn too_long(max: usize) -> String {
@@ -108,7 +108,11 @@ pub fn qualified_name(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 problems.push(format!("prefix part {EMPTY}"));
             } else {
-                problems.extend(dns1123_subdomain(prefix).into_iter().map(|text| format!("prefix part {text}")));
+                problems.extend(
+                    dns1123_subdomain(prefix)
+                        .into_iter()
+                        .map(|text| format!("prefix part {text}")),
+                );
             }
             *name
         }
@@ -144,13 +148,21 @@ pub fn label_value(value: &str) -> Vec<String> {
 pub fn path_segment(value: &str) -> Vec<String> {
     match value {
         "." | ".." => vec![format!("may not be '{value}'")],
-        _ => ['/', '%'].iter().filter(|c| value.contains(**c)).map(|c| format!("may not contain '{c}'")).collect(),
+        _ => ['/', '%']
+            .iter()
+            .filter(|c| value.contains(**c))
+            .map(|c| format!("may not contain '{c}'"))
+            .collect(),
     }
 }
 
 /// The same as a prefix of generated names: `.` and `..` may still become something else.
 pub fn path_segment_prefix(value: &str) -> Vec<String> {
-    ['/', '%'].iter().filter(|c| value.contains(**c)).map(|c| format!("may not contain '{c}'")).collect()
+    ['/', '%']
+        .iter()
+        .filter(|c| value.contains(**c))
+        .map(|c| format!("may not contain '{c}'"))
+        .collect()
 }
 
 /// Names of environment variables (relaxed rule of 1.34 and later).
@@ -158,7 +170,11 @@ pub fn env_var_name(value: &str) -> Vec<String> {
     if value.is_empty() {
         return vec![format!("environment variable name {EMPTY}")];
     }
-    if value.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=') { Vec::new() } else { vec![ENV_VAR_TEXT.to_owned()] }
+    if value.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=') {
+        Vec::new()
+    } else {
+        vec![ENV_VAR_TEXT.to_owned()]
+    }
 }
 
 /// Names of ports: IANA service names.
@@ -183,13 +199,21 @@ pub fn port_name(value: &str) -> Vec<String> {
 }
 
 pub fn port_number(value: i64) -> Vec<String> {
-    if (1..=65535).contains(&value) { Vec::new() } else { vec![out_of_range(1, 65535)] }
+    if (1..=65535).contains(&value) {
+        Vec::new()
+    } else {
+        vec![out_of_range(1, 65535)]
+    }
 }
 
 /// User and group ids.
 pub fn user_id(value: i64) -> Vec<String> {
     const MAX: i64 = i32::MAX as i64;
-    if (0..=MAX).contains(&value) { Vec::new() } else { vec![out_of_range(0, MAX)] }
+    if (0..=MAX).contains(&value) {
+        Vec::new()
+    } else {
+        vec![out_of_range(0, MAX)]
+    }
 }
 
 /// Keys of ConfigMaps and Secrets.
@@ -220,7 +244,11 @@ pub fn http_header_name(value: &str) -> Vec<String> {
 /// `25%` and the like.
 pub fn percent(value: &str) -> Vec<String> {
     let digits = value.strip_suffix('%').unwrap_or("");
-    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) { Vec::new() } else { vec![PERCENT_TEXT.to_owned()] }
+    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        Vec::new()
+    } else {
+        vec![PERCENT_TEXT.to_owned()]
+    }
 }
 
 /// An address as new objects may carry it: no leading zeros, no IPv4 in IPv6 clothes.
@@ -241,7 +269,11 @@ pub fn cidr(value: &str) -> Vec<String> {
         };
         bits.len() <= 3 && bits.bytes().all(|b| b.is_ascii_digit()) && bits.parse::<u32>().is_ok_and(|n| n <= max)
     });
-    if fine { Vec::new() } else { vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()] }
+    if fine {
+        Vec::new()
+    } else {
+        vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()]
+    }
 }
 
 /// Finalizers and signer-like names that need a domain: `example.com/name`, or at least three labels.
