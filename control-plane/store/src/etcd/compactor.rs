@@ -23,6 +23,13 @@ pub(crate) struct Round {
     revision: u64,
 }
 
+#[cfg(test)]
+impl Round {
+    pub(crate) fn version(self) -> i64 {
+        self.version
+    }
+}
+
 pub(crate) async fn run(client: Client, interval: Duration) {
     let mut round = Round::default();
     loop {
