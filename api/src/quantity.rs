@@ -152,7 +152,7 @@ fn saturate(value: i128) -> i64 {
 }
 
 fn saturated(sign_of: i128) -> i128 {
-    if sign_of < 0 { i128::MIN + 1 } else { i128::MAX }
+    if sign_of < 0 { -i128::MAX } else { i128::MAX }
 }
 
 fn pow10(exponent: i32) -> Option<i128> {
@@ -317,7 +317,7 @@ impl fmt::Display for Quantity {
             exponent += 1;
         }
         let surplus = exponent.rem_euclid(3);
-        number *= 10i128.pow(surplus as u32);
+        number = number.saturating_mul(10i128.pow(surplus as u32));
         exponent -= surplus;
         match (self.format, exponent) {
             (_, 0) => write!(f, "{number}"),
@@ -353,10 +353,15 @@ impl Add for Quantity {
     /// Sum; the format is the left one's, unless that is zero.
     fn add(self, other: Self) -> Self {
         let format = if self.is_zero() { other.format } else { self.format };
-        // The finer scale keeps every digit. At most 10^18 × 10^EXPONENT_MAX overflows, and then the sum is capped.
+        // The finer scale keeps every digit. Sums of quantities beyond 10^28 may overflow it and are capped, at a
+        // number that can still be negated.
         let scale = self.scale.min(other.scale);
+        let mantissa = self
+            .at_scale(scale)
+            .saturating_add(other.at_scale(scale))
+            .max(-i128::MAX);
         Quantity {
-            mantissa: self.at_scale(scale).saturating_add(other.at_scale(scale)),
+            mantissa,
             scale,
             format,
         }

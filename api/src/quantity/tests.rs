@@ -104,6 +104,7 @@ fn sums_keep_every_digit_and_the_first_format() {
     assert_eq!((quantity("0") + quantity("1Gi")).to_string(), "1Gi");
     assert_eq!((quantity("1") - quantity("250m")).to_string(), "750m");
     assert_eq!(quantity("1") - quantity("1000m"), Quantity::ZERO);
+    let _ = (quantity("-1e900") - quantity("0.12345678") - quantity("1e900")).to_string();
     assert!(quantity("1e900") + quantity("1n") > quantity("1E"));
 }
 
@@ -126,9 +127,14 @@ proptest! {
         prop_assert_eq!(again.to_string(), quantity.to_string());
     }
     #[test]
-    fn no_text_panics(text in "[-+]?[0-9.]{0,45}[eEinumkKMGTP]{0,2}[-+]?[0-9]{0,5}") {
-        if let Ok(quantity) = Quantity::parse(&text) {
-            let _ = (quantity.to_string(), quantity.value(), quantity.milli_value(), quantity + quantity, quantity - quantity);
+    fn no_text_panics(
+        text in "[-+]?[0-9.]{0,45}[eEinumkKMGTP]{0,2}[-+]?[0-9]{0,5}",
+        other in "-?[0-9]{1,18}[.]?[0-9]{0,10}(e-?[0-9]{1,3}|Ei)?",
+    ) {
+        if let (Ok(quantity), Ok(other)) = (Quantity::parse(&text), Quantity::parse(&other)) {
+            for quantity in [quantity, other, quantity + other, quantity - other, other + other, other - quantity - other] {
+                let _ = (quantity.to_string(), quantity.value(), quantity.milli_value(), quantity < other);
+            }
         }
     }
 }
