@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use skiff_runtime_wasm::Inspection;
+use skiff_runtime_wasm::{Inspection, Kind};
 
 use crate::client;
 
@@ -63,13 +63,14 @@ impl Reference {
 
 /// The artifact's config: what a scheduler or a reader can know without the module.
 pub fn config(module: &[u8], inspection: &Inspection) -> Value {
-    let os = if inspection.kind.is_component() { "wasip2" } else { "wasip1" };
+    let is_component = inspection.kind != Some(Kind::CoreP1);
+    let os = if is_component { "wasip2" } else { "wasip1" };
     let mut config = json!({
         "architecture": "wasm",
         "os": os,
         "layerDigests": [digest(module)],
     });
-    if inspection.kind.is_component() {
+    if is_component {
         config["component"] = json!({
             "imports": inspection.imports,
             "exports": inspection.exports,

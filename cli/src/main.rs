@@ -70,8 +70,8 @@ fn main() -> ExitCode {
             commands::version::run();
             Ok(())
         }
-        Command::WasmWorker(args) => commands::hidden::worker(args),
-        Command::WasmCompile(args) => commands::hidden::compile(args),
+        Command::WasmWorker(args) => return commands::hidden::worker(&args),
+        Command::WasmCompile(args) => return commands::hidden::compile(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

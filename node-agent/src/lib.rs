@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use skiff_agent::AgentConfig;
 use skiff_runtime::Runtime;
-use skiff_runtime_wasm::{OciSource, WasmConfig, WasmRuntime};
+use skiff_runtime_wasm::{OciSource, WasmConfig, WasmLimits, WasmRuntime};
 use tokio_util::sync::CancellationToken;
 
 /// Wakes waiting for the agent. A full channel loses nothing: a wake only says "look again", and a look is due anyway.
@@ -38,6 +38,8 @@ pub struct NodeAgentConfig {
     pub node_ip: Option<IpAddr>,
     pub labels: BTreeMap<String, String>,
     pub max_pods: Option<u32>,
+    /// Registries (`HOST[:PORT]`) that are spoken to without TLS.
+    pub insecure_registries: Vec<String>,
     /// The `skiff` program, started again for workers and compilers.
     pub executable: PathBuf,
     pub on_exit: OnExit,
@@ -64,8 +66,14 @@ pub async fn run(config: NodeAgentConfig, stop: impl Future<Output = ()> + Send 
     let client = skiff_agent::client(&identity).context("make a client for the control plane")?;
     let (wake, wake_rx) = tokio::sync::mpsc::channel(WAKES_MAX);
     let wasm = WasmRuntime::new(WasmConfig {
-        sources: vec![Arc::new(registry::ControlPlaneSource::new(client)), Arc::new(OciSource::new())],
-        ..WasmConfig::new(config.data_dir.clone(), config.executable.clone(), wake)
+        data_dir: config.data_dir.clone(),
+        exe: config.executable.clone(),
+        sources: vec![
+            Arc::new(registry::ControlPlaneSource::new(client)),
+            Arc::new(OciSource::new(config.insecure_registries.clone())),
+        ],
+        wake,
+        limits: WasmLimits::of_this_node(),
     })
     .await
     .context("start the WebAssembly runtime")?;

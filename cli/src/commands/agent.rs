@@ -30,6 +30,9 @@ pub struct Args {
     /// Labels for the Node, k=v, separated by commas
     #[arg(long, value_name = "LABELS", value_delimiter = ',')]
     node_labels: Vec<String>,
+    /// Registries spoken to without TLS, HOST[:PORT], separated by commas
+    #[arg(long, value_name = "HOSTS", value_delimiter = ',')]
+    insecure_registries: Vec<String>,
     /// Most pods on this node
     #[arg(long, value_name = "N")]
     max_pods: Option<u32>,
@@ -57,6 +60,7 @@ pub fn run(args: Args) -> Result<()> {
         node_name: args.node_name.unwrap_or_else(paths::host_name),
         node_ip: args.node_ip,
         max_pods: args.max_pods,
+        insecure_registries: args.insecure_registries,
         executable: std::env::current_exe().context("find this program's own file")?,
         on_exit: if args.with_parent { OnExit::StopPods } else { OnExit::KeepPods },
     };

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use skiff_runtime_wasm::Kind;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -11,17 +12,17 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (module, inspection) = super::push::read_module(&args.file)?;
+    let module = std::fs::read(&args.file).with_context(|| format!("read {}", args.file.display()))?;
+    let inspection = skiff_runtime_wasm::inspect(&module).with_context(|| format!("read {}", args.file.display()))?;
     println!("{}", args.file.display());
-    println!("  kind     {}", inspection.kind);
+    println!("  kind     {}", inspection.kind.map_or("nothing that can be run", Kind::describe));
     println!("  size     {} bytes", module.len());
     println!("  digest   {}", crate::artifact::digest(&module));
     list("imports", &inspection.imports);
     list("exports", &inspection.exports);
-    if inspection.missing.is_empty() {
-        println!("  runs on  every node of this version: all imports are provided");
-    } else {
-        list("missing", &inspection.missing);
+    match inspection.refusal() {
+        None => println!("  runs     on every node of this version: all imports are provided"),
+        Some(why) => println!("  refused  {why}"),
     }
     Ok(())
 }

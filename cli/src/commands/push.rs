@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use skiff_runtime_wasm::Inspection;
 
 use crate::artifact::{self, Reference};
@@ -34,6 +34,9 @@ pub fn run(args: Args) -> Result<()> {
 /// Reads a module and looks into it; a file that no node could run is refused here, with the reason.
 pub fn read_module(path: &Path) -> Result<(Vec<u8>, Inspection)> {
     let module = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    let inspection = skiff_runtime_wasm::inspect(&module).with_context(|| format!("{} cannot run", path.display()))?;
+    let inspection = skiff_runtime_wasm::inspect(&module).with_context(|| format!("read {}", path.display()))?;
+    if let Some(why) = inspection.refusal() {
+        bail!("{} cannot run: {why}", path.display());
+    }
     Ok((module, inspection))
 }

@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use skiff_runtime_wasm::Inspection;
+use skiff_runtime_wasm::{Inspection, Kind};
 
 use crate::artifact::{self, Reference};
 use crate::client::{Cluster, ClusterArgs};
@@ -67,7 +67,7 @@ pub fn run(args: Args) -> Result<()> {
         artifact::push(&cluster.client, &module, &inspection, &reference).await?;
 
         let template = pod_template(&args, &name, &reference.pullable(), &inspection)?;
-        let deployed = inspection.kind.serves_http() || args.replicas.is_some();
+        let deployed = is_http(&inspection) || args.replicas.is_some();
         progress.say(&format!("creating {name}"));
         if deployed {
             create_deployment(&cluster, &name, template, args.replicas.unwrap_or(1)).await?;
@@ -81,6 +81,10 @@ pub fn run(args: Args) -> Result<()> {
         report(&name, &pod, &inspection, deployed, args.port, seconds);
         Ok(())
     })
+}
+
+fn is_http(inspection: &Inspection) -> bool {
+    inspection.kind.is_some_and(Kind::is_http)
 }
 
 /// `Hello_World.wasm` → `hello-world`.
@@ -111,7 +115,7 @@ fn pod_template(args: &Args, name: &str, image: &str, inspection: &Inspection) -
     if !env.is_empty() {
         container["env"] = env.into();
     }
-    if inspection.kind.serves_http() || args.port.is_some() {
+    if is_http(inspection) || args.port.is_some() {
         container["ports"] = json!([{"containerPort": args.port.unwrap_or(HTTP_PORT), "name": "http"}]);
     }
     for (key, quantity) in [("memory", &args.memory), ("cpu", &args.cpu)] {
@@ -223,7 +227,7 @@ fn report(name: &str, pod: &Pod, inspection: &Inspection, deployed: bool, port: 
     let status = pod.status.clone().unwrap_or_default();
     let address = status.pod_ip.unwrap_or_default();
     println!("pod/{} is {} after {seconds:.2} s", pod.name_any(), status.phase.unwrap_or_default());
-    if inspection.kind.serves_http() {
+    if is_http(inspection) {
         println!("  curl http://{address}:{}/", port.unwrap_or(HTTP_PORT));
     }
     if deployed {
