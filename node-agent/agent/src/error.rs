@@ -8,14 +8,20 @@ pub enum AgentError {
     #[error("invalid join token: {why}")]
     Token { why: &'static str },
     /// The server answered with a certificate authority that the token does not name.
-    #[error("the server's CA certificate does not match the token (token pins sha256:{expected}, server has sha256:{found})")]
+    #[error(
+        "the server's CA certificate does not match the token (token pins sha256:{expected}, server has sha256:{found})"
+    )]
     WrongAuthority { expected: String, found: String },
     /// Not joined yet, and no token was given.
     #[error("this node has no certificate in {path:?} and no join token was given")]
     NotJoined { path: PathBuf },
     /// The server refused.
     #[error("{attempted}: server answered {status}: {message}")]
-    Refused { attempted: &'static str, status: u16, message: String },
+    Refused {
+        attempted: &'static str,
+        status: u16,
+        message: String,
+    },
     /// The server could not be reached.
     #[error("could not {attempted}: {why}")]
     Unreachable { attempted: &'static str, why: String },
@@ -23,11 +29,24 @@ pub enum AgentError {
     #[error("could not {attempted}: {why}")]
     Malformed { attempted: &'static str, why: String },
     #[error("could not {attempted} {path:?}")]
-    File { attempted: &'static str, path: PathBuf, #[source] source: std::io::Error },
+    File {
+        attempted: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("could not {attempted}")]
-    Api { attempted: &'static str, #[source] source: Box<kube::Error> },
+    Api {
+        attempted: &'static str,
+        #[source]
+        source: Box<kube::Error>,
+    },
     #[error("could not {attempted}")]
-    Runtime { attempted: &'static str, #[source] source: skiff_runtime::RuntimeError },
+    Runtime {
+        attempted: &'static str,
+        #[source]
+        source: skiff_runtime::RuntimeError,
+    },
 }
 
 impl AgentError {

@@ -68,15 +68,24 @@ impl JoinToken {
     fn parse(text: &str) -> Result<Self, AgentError> {
         let parts: Vec<&str> = text.trim().split('.').collect();
         let ["skiff", ca_hash, id, secret] = parts[..] else {
-            return Err(AgentError::Token { why: "expected skiff.<ca hash>.<id>.<secret>" });
+            return Err(AgentError::Token {
+                why: "expected skiff.<ca hash>.<id>.<secret>",
+            });
         };
         if ca_hash.len() != 64 || !ca_hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(AgentError::Token { why: "the CA hash must be 64 hexadecimal digits" });
+            return Err(AgentError::Token {
+                why: "the CA hash must be 64 hexadecimal digits",
+            });
         }
         if id.is_empty() || secret.is_empty() {
-            return Err(AgentError::Token { why: "id and secret must not be empty" });
+            return Err(AgentError::Token {
+                why: "id and secret must not be empty",
+            });
         }
-        Ok(Self { ca_hash: ca_hash.to_ascii_lowercase(), bearer: format!("{id}.{secret}") })
+        Ok(Self {
+            ca_hash: ca_hash.to_ascii_lowercase(),
+            bearer: format!("{id}.{secret}"),
+        })
     }
 }
 
@@ -123,7 +132,10 @@ fn load(server_url: &str, directory: &Path, node_name: &str) -> Result<Option<Id
     };
     let facts = certificate_facts(&certificate_pem)?;
     if facts.common_name != format!("system:node:{node_name}") {
-        warn!(found = facts.common_name, "the certificate on disk is another node's, joining again");
+        warn!(
+            found = facts.common_name,
+            "the certificate on disk is another node's, joining again"
+        );
         return Ok(None);
     }
     if facts.not_after <= jiff::Timestamp::now().as_second() {
@@ -140,18 +152,19 @@ fn load(server_url: &str, directory: &Path, node_name: &str) -> Result<Option<Id
     }))
 }
 
-async fn join(
-    server_url: &str,
-    token: &JoinToken,
-    directory: &Path,
-    node_name: &str,
-) -> Result<Identity, AgentError> {
+async fn join(server_url: &str, token: &JoinToken, directory: &Path, node_name: &str) -> Result<Identity, AgentError> {
     let unverified = Transport::new(server_url, tls_config(Trust::AnyForPinnedFetch, None, &[b"http/1.1"])?)?;
     let request = request("GET", "/skiff/v1/ca", None, Vec::new());
-    let ca_pem = answer_text(unverified.send("fetch the CA certificate", request).await?, "fetch the CA certificate")?;
+    let ca_pem = answer_text(
+        unverified.send("fetch the CA certificate", request).await?,
+        "fetch the CA certificate",
+    )?;
     let found = authority_hash(&ca_pem)?;
     if found != token.ca_hash {
-        return Err(AgentError::WrongAuthority { expected: token.ca_hash.clone(), found });
+        return Err(AgentError::WrongAuthority {
+            expected: token.ca_hash.clone(),
+            found,
+        });
     }
     let transport = Transport::new(server_url, tls_config(Trust::Authority(&ca_pem), None, &[b"http/1.1"])?)?;
     let issued = ask_for_certificate(&transport, node_name, Some(&token.bearer)).await?;
@@ -187,7 +200,10 @@ async fn ask_for_certificate(
     bearer: Option<&str>,
 ) -> Result<Issued, AgentError> {
     const ATTEMPTED: &str = "join the cluster";
-    let malformed = |why: String| AgentError::Malformed { attempted: "make a certificate request", why };
+    let malformed = |why: String| AgentError::Malformed {
+        attempted: "make a certificate request",
+        why,
+    };
     let key = KeyPair::generate().map_err(|error| malformed(error.to_string()))?;
     let mut params = CertificateParams::default();
     let mut name = DistinguishedName::new();
@@ -199,15 +215,22 @@ async fn ask_for_certificate(
         .and_then(|request| request.pem())
         .map_err(|error| malformed(error.to_string()))?;
     let body = serde_json::json!({ "nodeName": node_name, "csr": csr }).to_string();
-    let answer = transport.send(ATTEMPTED, request("POST", "/skiff/v1/join", bearer, body.into_bytes())).await?;
+    let answer = transport
+        .send(ATTEMPTED, request("POST", "/skiff/v1/join", bearer, body.into_bytes()))
+        .await?;
     let text = answer_text(answer, ATTEMPTED)?;
-    let value: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|error| AgentError::Malformed { attempted: ATTEMPTED, why: error.to_string() })?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| AgentError::Malformed {
+        attempted: ATTEMPTED,
+        why: error.to_string(),
+    })?;
     let certificate_pem = value["certificate"].as_str().ok_or_else(|| AgentError::Malformed {
         attempted: ATTEMPTED,
         why: "the answer holds no certificate".to_owned(),
     })?;
-    Ok(Issued { certificate_pem: certificate_pem.to_owned(), key_pem: key.serialize_pem() })
+    Ok(Issued {
+        certificate_pem: certificate_pem.to_owned(),
+        key_pem: key.serialize_pem(),
+    })
 }
 
 /// Renews the certificate before it runs out, for as long as the agent lives.
@@ -223,7 +246,9 @@ pub(crate) async fn keep_renewed(identity: Identity) {
 }
 
 async fn renew_if_due(identity: &Identity) -> Result<bool, AgentError> {
-    let Some(pem) = files::read_optional(&identity.certificate_path())? else { return Ok(false) };
+    let Some(pem) = files::read_optional(&identity.certificate_path())? else {
+        return Ok(false);
+    };
     let facts = certificate_facts(&pem)?;
     let left = facts.not_after - jiff::Timestamp::now().as_second();
     if left > (facts.not_after - facts.not_before) / 3 {
@@ -237,14 +262,19 @@ async fn renew_if_due(identity: &Identity) -> Result<bool, AgentError> {
 }
 
 fn request(method: &str, path: &str, bearer: Option<&str>, body: Vec<u8>) -> Request<Vec<u8>> {
-    let mut builder = Request::builder().method(method).uri(path).header("accept", "application/json, */*");
+    let mut builder = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("accept", "application/json, */*");
     if !body.is_empty() {
         builder = builder.header("content-type", "application/json");
     }
     if let Some(bearer) = bearer {
         builder = builder.header("authorization", format!("Bearer {bearer}"));
     }
-    builder.body(body).expect("method, path and headers are well formed: a token's parts are checked when parsed")
+    builder
+        .body(body)
+        .expect("method, path and headers are well formed: a token's parts are checked when parsed")
 }
 
 fn answer_text((status, body): (u16, Vec<u8>), attempted: &'static str) -> Result<String, AgentError> {
@@ -256,12 +286,18 @@ fn answer_text((status, body): (u16, Vec<u8>), attempted: &'static str) -> Resul
         .ok()
         .and_then(|value| value["message"].as_str().map(str::to_owned))
         .unwrap_or(text);
-    Err(AgentError::Refused { attempted, status, message })
+    Err(AgentError::Refused {
+        attempted,
+        status,
+        message,
+    })
 }
 
 fn authority_hash(ca_pem: &str) -> Result<String, AgentError> {
-    let der = CertificateDer::from_pem_slice(ca_pem.as_bytes())
-        .map_err(|error| AgentError::Malformed { attempted: "read the CA certificate", why: error.to_string() })?;
+    let der = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|error| AgentError::Malformed {
+        attempted: "read the CA certificate",
+        why: error.to_string(),
+    })?;
     Ok(Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -272,12 +308,19 @@ struct CertificateFacts {
 }
 
 fn certificate_facts(pem: &str) -> Result<CertificateFacts, AgentError> {
-    let malformed = |why: String| AgentError::Malformed { attempted: "read the node's certificate", why };
+    let malformed = |why: String| AgentError::Malformed {
+        attempted: "read the node's certificate",
+        why,
+    };
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| malformed(error.to_string()))?;
-    let (_, certificate) =
-        x509_parser::parse_x509_certificate(&der).map_err(|error| malformed(error.to_string()))?;
-    let common_name =
-        certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).unwrap_or("").to_owned();
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).map_err(|error| malformed(error.to_string()))?;
+    let common_name = certificate
+        .subject()
+        .iter_common_name()
+        .next()
+        .and_then(|name| name.as_str().ok())
+        .unwrap_or("")
+        .to_owned();
     Ok(CertificateFacts {
         common_name,
         not_before: certificate.validity().not_before.timestamp(),
@@ -293,7 +336,13 @@ mod tests {
     fn a_token_names_the_authority_and_carries_the_secret() {
         let hash = "ab".repeat(32);
         let token = JoinToken::parse(&format!("skiff.{hash}.abcdef.0123456789abcdef\n")).unwrap();
-        assert_eq!(token, JoinToken { ca_hash: hash, bearer: "abcdef.0123456789abcdef".to_owned() });
+        assert_eq!(
+            token,
+            JoinToken {
+                ca_hash: hash,
+                bearer: "abcdef.0123456789abcdef".to_owned()
+            }
+        );
         for bad in ["", "skiff", "skiff.12.a.b", "other.aa.b.c"] {
             assert!(JoinToken::parse(bad).is_err(), "{bad}");
         }
@@ -302,7 +351,10 @@ mod tests {
     #[tokio::test]
     async fn a_node_without_certificate_or_token_is_told_so() {
         let directory = tempfile::tempdir().unwrap();
-        let error = load_or_join("https://127.0.0.1:1", None, directory.path(), "n1").await.err().unwrap();
+        let error = load_or_join("https://127.0.0.1:1", None, directory.path(), "n1")
+            .await
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("no join token was given"), "{error}");
     }
 }

@@ -3,13 +3,37 @@
 //! **Invariant:** it never names a concrete runtime, and decides nothing about a pod: `skiff_lifecycle::step` does.
 //! **Invariant:** the control plane never dials this node; everything goes through connections opened from here.
 //!
-//! Reading order: `config`, `join` (who we are), `transport` (how we talk), `agent` (what runs).
+//! Reading order: `config`, `join` (who we are), `transport` (how we talk), `agent` (what runs), `node_status` (our Node),
+//! `pods` → `worker` → `perform` (one pod), `images`, `env`, `volumes`, `probe`, `hooks` (what performing needs),
+//! `status_writer`, `events` (what is told), `checkpoint` (what survives), `tunnel` → `server` → `logs` (who asks us).
 
+mod agent;
+mod checkpoint;
 pub mod config;
+mod context;
+mod env;
 pub mod error;
+mod events;
 mod files;
+mod hooks;
+mod images;
 pub mod join;
+mod logs;
+mod machine;
+mod node_status;
+mod objects;
+mod observe;
+mod perform;
+mod pod_network;
+mod pods;
+mod probe;
+mod server;
+mod status_writer;
+mod tokens;
 pub mod transport;
+mod tunnel;
+mod volumes;
+mod worker;
 
 use std::sync::Arc;
 
@@ -37,8 +61,5 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
     let client = client(&config.identity)?;
-    tokio::spawn(join::keep_renewed(config.identity.clone()));
-    let _ = (client, runtimes, wake_rx);
-    shutdown.cancelled().await;
-    Ok(())
+    agent::run(config, client, runtimes, wake_rx, shutdown).await
 }

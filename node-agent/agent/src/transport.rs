@@ -50,7 +50,9 @@ pub struct ClientCertificate {
 
 impl ClientCertificate {
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, AgentError> {
-        Ok(Self { current: RwLock::new(certified_key(certificate_pem, key_pem)?) })
+        Ok(Self {
+            current: RwLock::new(certified_key(certificate_pem, key_pem)?),
+        })
     }
 
     pub fn replace(&self, certificate_pem: &str, key_pem: &str) -> Result<(), AgentError> {
@@ -62,7 +64,12 @@ impl ClientCertificate {
 
 impl ResolvesClientCert for ClientCertificate {
     fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.read().expect("no code panics while holding this lock").clone())
+        Some(
+            self.current
+                .read()
+                .expect("no code panics while holding this lock")
+                .clone(),
+        )
     }
 
     fn has_certs(&self) -> bool {
@@ -71,13 +78,17 @@ impl ResolvesClientCert for ClientCertificate {
 }
 
 fn certified_key(certificate_pem: &str, key_pem: &str) -> Result<Arc<CertifiedKey>, AgentError> {
-    let malformed =
-        |why: String| AgentError::Malformed { attempted: "read the node's client certificate and key", why };
+    let malformed = |why: String| AgentError::Malformed {
+        attempted: "read the node's client certificate and key",
+        why,
+    };
     let chain = CertificateDer::pem_slice_iter(certificate_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| malformed(error.to_string()))?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| malformed(error.to_string()))?;
-    CertifiedKey::from_der(chain, key, &provider()).map(Arc::new).map_err(|error| malformed(error.to_string()))
+    CertifiedKey::from_der(chain, key, &provider())
+        .map(Arc::new)
+        .map_err(|error| malformed(error.to_string()))
 }
 
 /// Which server certificates are believed.
@@ -93,7 +104,10 @@ pub fn tls_config(
     certificate: Option<Arc<ClientCertificate>>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, AgentError> {
-    let malformed = |why: String| AgentError::Malformed { attempted: "set up TLS", why };
+    let malformed = |why: String| AgentError::Malformed {
+        attempted: "set up TLS",
+        why,
+    };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| malformed(error.to_string()))?;
@@ -106,9 +120,9 @@ pub fn tls_config(
             }
             builder.with_root_certificates(roots)
         }
-        Trust::AnyForPinnedFetch => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer { provider: provider() }))
-        }
+        Trust::AnyForPinnedFetch => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyServer { provider: provider() })),
     };
     let mut config = match certificate {
         Some(certificate) => builder.with_client_cert_resolver(certificate),
@@ -130,7 +144,9 @@ pub async fn connect(config: Arc<ClientConfig>, uri: &Uri) -> Result<TlsStream<T
         let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await?;
         Ok::<_, BoxError>(stream)
     };
-    tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| "connection timed out")?
+    tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .map_err(|_| "connection timed out")?
 }
 
 #[derive(Clone)]
@@ -197,12 +213,19 @@ pub struct Transport {
 
 impl Transport {
     pub fn new(server_url: &str, config: Arc<ClientConfig>) -> Result<Self, AgentError> {
-        let base: Uri = server_url.trim_end_matches('/').parse().map_err(|error: hyper::http::uri::InvalidUri| {
-            AgentError::Malformed { attempted: "read the server URL", why: error.to_string() }
-        })?;
+        let base: Uri = server_url
+            .trim_end_matches('/')
+            .parse()
+            .map_err(|error: hyper::http::uri::InvalidUri| AgentError::Malformed {
+                attempted: "read the server URL",
+                why: error.to_string(),
+            })?;
         if base.scheme_str() != Some("https") || base.host().is_none() {
             let why = format!("{server_url:?} is not of the form https://HOST:PORT");
-            return Err(AgentError::Malformed { attempted: "read the server URL", why });
+            return Err(AgentError::Malformed {
+                attempted: "read the server URL",
+                why,
+            });
         }
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -216,13 +239,12 @@ impl Transport {
     }
 
     /// One request with a body held in memory; answers status and body.
-    pub async fn send(
-        &self,
-        attempted: &'static str,
-        request: Request<Vec<u8>>,
-    ) -> Result<(u16, Vec<u8>), AgentError> {
+    pub async fn send(&self, attempted: &'static str, request: Request<Vec<u8>>) -> Result<(u16, Vec<u8>), AgentError> {
         let request = request.map(kube::client::Body::from);
-        let unreachable = |error: BoxError| AgentError::Unreachable { attempted, why: crate::error::chain(&*error) };
+        let unreachable = |error: BoxError| AgentError::Unreachable {
+            attempted,
+            why: crate::error::chain(&*error),
+        };
         let response = self.clone().call(request).await.map_err(unreachable)?;
         let status = response.status().as_u16();
         let body = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX);
@@ -252,10 +274,12 @@ impl Service<Request<kube::client::Body>> for Transport {
             uri.scheme = base.scheme().cloned();
             uri.authority = base.authority().cloned();
             head.uri = Uri::from_parts(uri)?;
-            head.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!(
-                "skiff-agent/",
-                env!("CARGO_PKG_VERSION")
-            )));
+            head.headers
+                .entry(USER_AGENT)
+                .or_insert(HeaderValue::from_static(concat!(
+                    "skiff-agent/",
+                    env!("CARGO_PKG_VERSION")
+                )));
             Ok(client.request(Request::from_parts(head, body)).await?)
         })
     }

@@ -79,7 +79,9 @@ pub enum Outcome {
         container: String,
         attempt: u32,
         image: String,
+        /// As imageID shows it: `repository@digest`.
         image_id: String,
+        size_bytes: u64,
     },
     ImageFailed {
         container: String,
@@ -139,7 +141,7 @@ pub enum EventKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodEvent {
     pub kind: EventKind,
-    pub reason: &'static str,
+    pub reason: String,
     pub message: String,
     pub container: Option<String>,
 }

@@ -19,6 +19,7 @@ pub mod observed;
 mod outcome;
 mod pod_status;
 mod probes;
+mod seed;
 pub mod spec;
 mod step;
 mod termination;
@@ -29,5 +30,3 @@ pub use memory::PodMemory;
 pub use observed::{ContainerPhase, ContainerView, Observed, Sandbox, SandboxView};
 pub use step::step;
 
-#[cfg(test)]
-mod tests;

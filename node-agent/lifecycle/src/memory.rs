@@ -94,6 +94,7 @@ pub struct PulledImage {
     pub attempt: u32,
     pub image: String,
     pub image_id: String,
+    pub size_bytes: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -44,6 +44,7 @@ impl PodMemory {
                 attempt,
                 image,
                 image_id,
+                size_bytes,
             } => {
                 self.in_flight.remove(&Operation::Image(container.clone()));
                 let state = self.container_mut(container);
@@ -52,6 +53,7 @@ impl PodMemory {
                     attempt: *attempt,
                     image,
                     image_id,
+                    size_bytes: *size_bytes,
                 });
                 state.pull_problem = None;
                 state.pull_back_off = None;
@@ -136,7 +138,9 @@ impl PodMemory {
         let told = match reason {
             "ErrImageNeverPull" => texts::never_pull(container, &image),
             "InvalidImageName" => texts::inspect_failed(container, message),
-            _ => texts::pull_failed(container, &image, message),
+            "ErrImagePull" => texts::pull_failed(container, &image, message),
+            // Pulled, but this node cannot run it.
+            _ => return vec![texts::error(container, message)],
         };
         vec![told, texts::error(container, reason)]
     }

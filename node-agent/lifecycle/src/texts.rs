@@ -4,10 +4,10 @@ use jiff::SignedDuration;
 
 use crate::action::{EventKind, PodEvent, ProbeKind};
 
-fn event(kind: EventKind, reason: &'static str, message: String, container: Option<&str>) -> PodEvent {
+fn event(kind: EventKind, reason: &str, message: String, container: Option<&str>) -> PodEvent {
     PodEvent {
         kind,
-        reason,
+        reason: reason.to_owned(),
         message,
         container: container.map(str::to_owned),
     }
@@ -130,7 +130,7 @@ pub fn deadline_exceeded() -> PodEvent {
     event(EventKind::Normal, DEADLINE_EXCEEDED, DEADLINE_MESSAGE.to_owned(), None)
 }
 
-pub fn rejected(reason: &'static str, message: &str) -> PodEvent {
+pub fn rejected(reason: &str, message: &str) -> PodEvent {
     event(EventKind::Warning, reason, message.to_owned(), None)
 }
 

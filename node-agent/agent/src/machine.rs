@@ -1,0 +1,107 @@
+//! What the machine is and has: for the Node's capacity and nodeInfo, and how short of memory or disk it is.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::config::{AgentConfig, KUBELET_VERSION};
+
+/// Memory held back from pods, and the level of available memory that counts as pressure: kubelet's default eviction
+/// threshold memory.available<100Mi.
+const MEMORY_RESERVED_BYTES: u64 = 100 << 20;
+/// Share of the disk held back from pods: kubelet's default eviction threshold nodefs.available<10%.
+const DISK_RESERVED_PERCENT: u64 = 10;
+
+pub(crate) struct Machine {
+    pub(crate) architecture: String,
+    pub(crate) capacity: BTreeMap<&'static str, String>,
+    pub(crate) allocatable: BTreeMap<&'static str, String>,
+    /// `status.nodeInfo`
+    pub(crate) info: Value,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pressure {
+    pub(crate) memory: bool,
+    pub(crate) disk: bool,
+}
+
+pub(crate) fn describe(config: &AgentConfig) -> Machine {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "riscv64gc" => "riscv64",
+        other => other,
+    }
+    .to_owned();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+    let pods = config.max_pods.to_string();
+    let memory = memory_bytes("MemTotal").unwrap_or(0);
+    let disk = disk_bytes(&config.data_dir).map_or(0, |(total, _)| total);
+    let capacity = [
+        ("cpu", cpus.clone()),
+        ("memory", format!("{}Ki", memory / 1024)),
+        ("ephemeral-storage", format!("{}Ki", disk / 1024)),
+        ("pods", pods.clone()),
+    ];
+    let allocatable = [
+        ("cpu", cpus),
+        (
+            "memory",
+            format!("{}Ki", memory.saturating_sub(MEMORY_RESERVED_BYTES) / 1024),
+        ),
+        (
+            "ephemeral-storage",
+            (disk - disk / 100 * DISK_RESERVED_PERCENT).to_string(),
+        ),
+        ("pods", pods),
+    ];
+    let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let info = json!({
+        "machineID": line("/etc/machine-id"),
+        "systemUUID": line("/sys/class/dmi/id/product_uuid"),
+        "bootID": line("/proc/sys/kernel/random/boot_id"),
+        "kernelVersion": line("/proc/sys/kernel/osrelease"),
+        "osImage": os_image(),
+        "containerRuntimeVersion": config.container_runtime_version,
+        "kubeletVersion": KUBELET_VERSION,
+        "kubeProxyVersion": "",
+        "operatingSystem": "linux",
+        "architecture": architecture,
+    });
+    Machine {
+        architecture,
+        capacity: capacity.into(),
+        allocatable: allocatable.into(),
+        info,
+    }
+}
+
+pub(crate) fn pressure(data_dir: &Path) -> Pressure {
+    let memory = memory_bytes("MemAvailable").is_some_and(|available| available < MEMORY_RESERVED_BYTES);
+    let disk = disk_bytes(data_dir).is_some_and(|(total, free)| free < total / 100 * DISK_RESERVED_PERCENT);
+    Pressure { memory, disk }
+}
+
+fn memory_bytes(field: &str) -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Total and available bytes of the disk that holds this directory.
+fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
+}
+
+fn os_image() -> String {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.unwrap_or("Linux").trim_matches('"').to_owned()
+}
