@@ -88,7 +88,7 @@ pub async fn run(config: NodeAgentConfig, stop: impl Future<Output = ()> + Send 
     let runtimes: Vec<Arc<dyn Runtime>> = vec![wasm.clone()];
     let outcome = skiff_agent::run(agent, runtimes, wake_rx, shutdown).await.context("run the node agent");
     if config.on_exit == OnExit::StopPods {
-        wasm.stop_workers().await;
+        wasm.stop_workers();
     }
     outcome
 }

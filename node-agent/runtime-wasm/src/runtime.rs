@@ -50,7 +50,11 @@ impl WasmLimits {
     /// For this machine: as many threads as cores.
     pub fn of_this_node() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { slots: limits::POOL_SLOTS, threads, denied: Vec::new() }
+        Self {
+            slots: limits::POOL_SLOTS,
+            threads,
+            denied: Vec::new(),
+        }
     }
 }
 
@@ -85,7 +89,13 @@ impl WasmRuntime {
     /// Opens stores and adopts the workers that are still running, with their pods as they are. Errors: a directory that
     /// cannot be made or read.
     pub async fn new(config: WasmConfig) -> std::io::Result<Self> {
-        let WasmConfig { data_dir, exe, sources, wake, limits } = config;
+        let WasmConfig {
+            data_dir,
+            exe,
+            sources,
+            wake,
+            limits,
+        } = config;
         let images = ImageStore::open(data_dir.join("images"))?;
         let compiler = Compiler::open(data_dir.join("compiled"), exe.clone())?;
         std::fs::create_dir_all(data_dir.join("workers"))?;
@@ -105,6 +115,13 @@ impl WasmRuntime {
         Ok(Self(inner))
     }
 
+    /// Ends every worker with its pods, for an agent that shall leave nothing behind (`skiff up`). The pods start anew
+    /// with the next agent.
+    pub fn stop_workers(&self) {
+        let links = std::mem::take(&mut *self.0.links.lock().expect("no panic happens while the links are held"));
+        links.into_values().for_each(|link| link.kill());
+    }
+
     /// Forgets images that `in_use(reference, manifest digest)` does not want, with their compiled code. Returns the
     /// bytes freed.
     pub fn collect_garbage(&self, in_use: impl Fn(&str, &str) -> bool) -> std::io::Result<u64> {
@@ -116,11 +133,15 @@ impl WasmRuntime {
 }
 
 fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs() as i64)
 }
 
 fn unavailable(error: &anyhow::Error) -> RuntimeError {
-    RuntimeError::Unavailable { why: format!("{error:#}") }
+    RuntimeError::Unavailable {
+        why: format!("{error:#}"),
+    }
 }
 
 impl Inner {
@@ -154,11 +175,19 @@ impl Inner {
         };
         let dir = self.data_dir.join("workers").join(namespace);
         let (link, greeting) = Link::connect(&dir, self.wake.clone(), died).await?;
-        anyhow::ensure!(greeting.namespace == namespace, "the worker is of namespace {}", greeting.namespace);
+        anyhow::ensure!(
+            greeting.namespace == namespace,
+            "the worker is of namespace {}",
+            greeting.namespace
+        );
         let mut pods = self.pods();
         for spec in greeting.sandboxes {
             let created_at = link.state(&spec.pod_uid).map_or(0, |state| state.created_at);
-            pods.entry(spec.pod_uid.clone()).or_insert(Pod { spec, created_at, lost: BTreeMap::new() });
+            pods.entry(spec.pod_uid.clone()).or_insert(Pod {
+                spec,
+                created_at,
+                lost: BTreeMap::new(),
+            });
         }
         drop(pods);
         self.links().insert(namespace.to_owned(), link.clone());
@@ -197,7 +226,9 @@ impl Inner {
         }
         // A namespace is a DNS label; whatever it is, it must not be a path.
         if namespace.is_empty() || namespace.starts_with('.') || namespace.contains('/') {
-            return Err(RuntimeError::Sandbox { why: format!("{namespace:?} is not a namespace") });
+            return Err(RuntimeError::Sandbox {
+                why: format!("{namespace:?} is not a namespace"),
+            });
         }
         let starting = self
             .starting
@@ -217,12 +248,16 @@ impl Inner {
             threads: self.limits.threads,
             denied: self.limits.denied.clone(),
         };
-        supervise::start(&self.exe, &args).await.map_err(|error| unavailable(&error))?;
+        supervise::start(&self.exe, &args)
+            .await
+            .map_err(|error| unavailable(&error))?;
         self.connect(namespace).await.map_err(|error| unavailable(&error))
     }
 
     fn spec(&self, uid: &str) -> Result<SandboxSpec, RuntimeError> {
-        let missing = || RuntimeError::NotFound { what: format!("sandbox of pod {uid}") };
+        let missing = || RuntimeError::NotFound {
+            what: format!("sandbox of pod {uid}"),
+        };
         self.pods().get(uid).map(|pod| pod.spec.clone()).ok_or_else(missing)
     }
 
@@ -244,7 +279,9 @@ impl Inner {
 
     /// A call about a container that must exist.
     async fn container_call(&self, uid: &str, name: &str, call: Call) -> Result<(), RuntimeError> {
-        let missing = || RuntimeError::NotFound { what: format!("container {name:?} of pod {uid}") };
+        let missing = || RuntimeError::NotFound {
+            what: format!("container {name:?} of pod {uid}"),
+        };
         let spec = self.spec(uid).map_err(|_| missing())?;
         let link = self.link(&spec.namespace).ok_or_else(missing)?;
         Ok(link.call(call).await?)
@@ -261,10 +298,17 @@ impl Inner {
             let module = self.puller.store.blob(&entry.module);
             let artifact = self.compiler.ensure(&entry.module, &module, &entry.inspection).await?;
             let link = self.sandbox(&sandbox).await?;
-            let call = Call::CreateContainer { spec: Box::new(spec.clone()), artifact };
+            let call = Call::CreateContainer {
+                spec: Box::new(spec.clone()),
+                artifact,
+            };
             match link.call(call).await {
                 Err(CallError::Worker(WireError::Damaged(why))) if !last => {
-                    tracing::warn!(module = entry.module, why, "compiled code was damaged and is compiled again");
+                    tracing::warn!(
+                        module = entry.module,
+                        why,
+                        "compiled code was damaged and is compiled again"
+                    );
                     self.compiler.discard(&entry.module, entry.inspection.p3);
                 }
                 result => return Ok(result?),
@@ -284,7 +328,9 @@ impl Inner {
             containers: Vec::new(),
         });
         let live: Vec<String> = state.containers.iter().map(|c| c.name.clone()).collect();
-        state.containers.extend(pod.lost.values().filter(|c| !live.contains(&c.name)).cloned());
+        state
+            .containers
+            .extend(pod.lost.values().filter(|c| !live.contains(&c.name)).cloned());
         state
     }
 }
@@ -321,19 +367,32 @@ impl Runtime for WasmRuntime {
             false => puller
                 .store
                 .get(reference)
-                .ok_or_else(|| RuntimeError::ImageNeverPull { reference: reference.to_owned() })?,
+                .ok_or_else(|| RuntimeError::ImageNeverPull {
+                    reference: reference.to_owned(),
+                })?,
         };
         if let Some(why) = entry.inspection.refusal() {
             return Err(RuntimeError::Unrunnable { why });
         }
         let module = puller.store.blob(&entry.module);
-        self.0.compiler.ensure(&entry.module, &module, &entry.inspection).await?;
-        Ok(Image { reference: reference.to_owned(), digest: entry.manifest, size_bytes: entry.size })
+        self.0
+            .compiler
+            .ensure(&entry.module, &module, &entry.inspection)
+            .await?;
+        Ok(Image {
+            reference: reference.to_owned(),
+            digest: entry.manifest,
+            size_bytes: entry.size,
+        })
     }
 
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<(), RuntimeError> {
         self.0.sandbox(spec).await?;
-        let new = || Pod { spec: spec.clone(), created_at: now(), lost: BTreeMap::new() };
+        let new = || Pod {
+            spec: spec.clone(),
+            created_at: now(),
+            lost: BTreeMap::new(),
+        };
         self.0.pods().entry(spec.pod_uid.clone()).or_insert_with(new);
         Ok(())
     }
@@ -341,7 +400,12 @@ impl Runtime for WasmRuntime {
     async fn remove_sandbox(&self, pod_uid: &str) -> Result<(), RuntimeError> {
         let Ok(spec) = self.0.spec(pod_uid) else { return Ok(()) };
         if let Some(link) = self.0.link(&spec.namespace) {
-            match link.call(Call::RemoveSandbox { pod_uid: pod_uid.to_owned() }).await {
+            match link
+                .call(Call::RemoveSandbox {
+                    pod_uid: pod_uid.to_owned(),
+                })
+                .await
+            {
                 // A dead worker's guests are gone with it.
                 Ok(()) | Err(CallError::Gone) => {}
                 Err(error) => return Err(error.into()),
@@ -354,7 +418,9 @@ impl Runtime for WasmRuntime {
     async fn create_container(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
         self.0.spec(&spec.pod_uid)?;
         let store = &self.0.puller.store;
-        let entry = store.by_manifest(&spec.image.digest).or_else(|| store.get(&spec.image.reference));
+        let entry = store
+            .by_manifest(&spec.image.digest)
+            .or_else(|| store.get(&spec.image.reference));
         let why = || format!("image {} is not on this node", spec.image.digest);
         let entry = entry.ok_or_else(|| RuntimeError::Create { why: why() })?;
         self.0.artifact_call(spec, &entry).await?;
@@ -366,9 +432,14 @@ impl Runtime for WasmRuntime {
 
     async fn start_container(&self, pod_uid: &str, name: &str) -> Result<(), RuntimeError> {
         if self.0.is_lost(pod_uid, name) {
-            return Err(RuntimeError::Start { why: "worker died".into() });
+            return Err(RuntimeError::Start {
+                why: "worker died".into(),
+            });
         }
-        let call = Call::StartContainer { pod_uid: pod_uid.to_owned(), name: name.to_owned() };
+        let call = Call::StartContainer {
+            pod_uid: pod_uid.to_owned(),
+            name: name.to_owned(),
+        };
         self.0.container_call(pod_uid, name, call).await
     }
 
@@ -376,7 +447,11 @@ impl Runtime for WasmRuntime {
         if self.0.is_lost(pod_uid, name) {
             return Ok(());
         }
-        let call = Call::StopContainer { pod_uid: pod_uid.to_owned(), name: name.to_owned(), grace_period_seconds };
+        let call = Call::StopContainer {
+            pod_uid: pod_uid.to_owned(),
+            name: name.to_owned(),
+            grace_period_seconds,
+        };
         self.0.container_call(pod_uid, name, call).await
     }
 
@@ -388,8 +463,13 @@ impl Runtime for WasmRuntime {
             }
             None => return Ok(()),
         };
-        let Some(link) = self.0.link(&namespace) else { return Ok(()) };
-        let call = Call::RemoveContainer { pod_uid: pod_uid.to_owned(), name: name.to_owned() };
+        let Some(link) = self.0.link(&namespace) else {
+            return Ok(());
+        };
+        let call = Call::RemoveContainer {
+            pod_uid: pod_uid.to_owned(),
+            name: name.to_owned(),
+        };
         Ok(link.call(call).await?)
     }
 

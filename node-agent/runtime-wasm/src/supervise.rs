@@ -53,7 +53,11 @@ fn arguments(args: &WorkerArgs) -> Vec<OsString> {
     words.extend(["--namespace".into(), args.namespace.clone().into()]);
     words.extend(["--slots".into(), args.slots.to_string().into()]);
     words.extend(["--threads".into(), args.threads.to_string().into()]);
-    words.extend(args.denied.iter().flat_map(|ip| ["--deny".into(), ip.to_string().into()]));
+    words.extend(
+        args.denied
+            .iter()
+            .flat_map(|ip| ["--deny".into(), ip.to_string().into()]),
+    );
     words
 }
 
@@ -61,6 +65,8 @@ type Pending = HashMap<u64, oneshot::Sender<Result<(), WireError>>>;
 
 /// A living worker. Its picture of pods is right whenever a call has been answered.
 pub(crate) struct Link {
+    /// The worker's process, if the kernel tells.
+    pid: Option<rustix::process::Pid>,
     calls: mpsc::Sender<Request>,
     pods: Mutex<BTreeMap<String, SandboxState>>,
     pending: Mutex<Pending>,
@@ -85,11 +91,17 @@ impl Link {
         let handle = std::fs::File::open(dir).context("open the worker's directory")?;
         let path = format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd());
         let stream = UnixStream::connect(path).await.context("connect to the worker")?;
-        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(rustix::process::Pid::from_raw);
         let (mut reader, writer) = stream.into_split();
         let greeting = timeout(limits::WORKER_START_DEADLINE, protocol::read::<Message>(&mut reader)).await;
-        let Ok(Ok(Some(Message::All { protocol: PROTOCOL, namespace, pods, .. }))) = greeting else {
-            if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+        let Ok(Ok(Some(Message::All {
+            protocol: PROTOCOL,
+            namespace,
+            pods,
+            ..
+        }))) = greeting
+        else {
+            if let Some(pid) = pid {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
             bail!("the worker greeted in another protocol and was ended");
@@ -97,6 +109,7 @@ impl Link {
         let (calls, calls_rx) = mpsc::channel(CALLS_QUEUE);
         let sandboxes = pods.iter().map(|(spec, _)| spec.clone()).collect();
         let link = Arc::new(Self {
+            pid,
             calls,
             pods: Mutex::new(pods.into_iter().map(|(spec, state)| (spec.pod_uid, state)).collect()),
             pending: Mutex::default(),
@@ -110,6 +123,13 @@ impl Link {
 
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
+    }
+
+    /// Ends the worker with all its pods.
+    pub(crate) fn kill(&self) {
+        if let Some(pid) = self.pid.filter(|_| !self.is_dead()) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
     }
 
     pub(crate) fn state(&self, uid: &str) -> Option<SandboxState> {
@@ -179,7 +199,10 @@ impl Link {
     /// True if more than figures changed.
     fn update(&self, uid: &str, pod: Option<SandboxState>) -> bool {
         let told = |pod: &SandboxState| -> Vec<_> {
-            pod.containers.iter().map(|c| (c.name.clone(), c.attempt, c.phase)).collect()
+            pod.containers
+                .iter()
+                .map(|c| (c.name.clone(), c.attempt, c.phase))
+                .collect()
         };
         let after = pod.as_ref().map(told);
         let mut pods = self.pods();
@@ -205,8 +228,12 @@ impl From<CallError> for RuntimeError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Worker(error) => error.into(),
-            CallError::Gone => Self::Unavailable { why: "the worker of the namespace ended".into() },
-            CallError::Silent => Self::Unavailable { why: "the worker of the namespace does not answer".into() },
+            CallError::Gone => Self::Unavailable {
+                why: "the worker of the namespace ended".into(),
+            },
+            CallError::Silent => Self::Unavailable {
+                why: "the worker of the namespace does not answer".into(),
+            },
         }
     }
 }
@@ -221,7 +248,11 @@ async fn send(mut writer: OwnedWriteHalf, mut calls: mpsc::Receiver<Request>) {
 
 /// Starts a worker and waits until it listens. It is not tied to us: it goes on when we end.
 pub(crate) async fn start(exe: &Path, args: &WorkerArgs) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&args.dir).context("make the worker's directory")?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&args.dir)
+        .context("make the worker's directory")?;
     let log = std::fs::File::create(args.dir.join("worker.log")).context("make the worker's log")?;
     let mut child = tokio::process::Command::new(exe)
         .args(arguments(args))
@@ -259,8 +290,11 @@ mod tests {
             threads: 3,
             denied: vec!["10.0.0.1".parse().expect("address")],
         };
-        let words: Vec<String> =
-            arguments(&args).into_iter().skip(1).map(|word| word.into_string().expect("text")).collect();
+        let words: Vec<String> = arguments(&args)
+            .into_iter()
+            .skip(1)
+            .map(|word| word.into_string().expect("text"))
+            .collect();
         assert_eq!(parse(&words).expect("parsed"), args);
         assert!(parse(&words[..1]).is_err() && parse(&["--x".into(), "1".into()]).is_err());
     }
