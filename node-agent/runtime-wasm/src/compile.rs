@@ -67,11 +67,22 @@ impl Compiler {
         let mut engines = HashMap::new();
         for flavour in [Flavour::Lean, Flavour::P3] {
             let name = engine::compatibility(flavour).map_err(|error| std::io::Error::other(error.to_string()))?;
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(&name))?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir.join(&name))?;
             engines.insert(flavour, name);
         }
         let turns = tokio::sync::Semaphore::new(limits::COMPILES_AT_ONCE);
-        Ok(Self { dir, exe, key, engines, known: Mutex::default(), flights: Mutex::default(), turns })
+        Ok(Self {
+            dir,
+            exe,
+            key,
+            engines,
+            known: Mutex::default(),
+            flights: Mutex::default(),
+            turns,
+        })
     }
 
     /// The compiled form of a module, compiled now if need be. Errors: it cannot be compiled, or not within the limits.
@@ -82,7 +93,9 @@ impl Compiler {
         inspection: &Inspection,
     ) -> Result<Artifact, RuntimeError> {
         let flavour = if inspection.p3 { Flavour::P3 } else { Flavour::Lean };
-        let kind = inspection.kind.ok_or_else(|| unrunnable(inspection.refusal().unwrap_or_default()))?;
+        let kind = inspection
+            .kind
+            .ok_or_else(|| unrunnable(inspection.refusal().unwrap_or_default()))?;
         let id = (digest.to_owned(), flavour);
         if let Some(artifact) = self.known(&id) {
             return Ok(artifact);
@@ -97,8 +110,16 @@ impl Compiler {
             Some(record) => record,
             None => self.compile(digest, module, flavour, kind, &path).await?,
         };
-        let artifact = Artifact { path, sha256: record.sha256, kind, p3: inspection.p3 };
-        self.known.lock().expect("no panic happens while it is held").insert(id.clone(), artifact.clone());
+        let artifact = Artifact {
+            path,
+            sha256: record.sha256,
+            kind,
+            p3: inspection.p3,
+        };
+        self.known
+            .lock()
+            .expect("no panic happens while it is held")
+            .insert(id.clone(), artifact.clone());
         self.flights().remove(&id);
         Ok(artifact)
     }
@@ -106,7 +127,10 @@ impl Compiler {
     /// Forgets a file that a worker found not to be what was compiled.
     pub(crate) fn discard(&self, digest: &str, p3: bool) {
         let flavour = if p3 { Flavour::P3 } else { Flavour::Lean };
-        self.known.lock().expect("no panic happens while it is held").remove(&(digest.to_owned(), flavour));
+        self.known
+            .lock()
+            .expect("no panic happens while it is held")
+            .remove(&(digest.to_owned(), flavour));
         let path = self.path(digest, flavour);
         let _ = std::fs::remove_file(path.with_extension("json"));
         let _ = std::fs::remove_file(path);
@@ -116,10 +140,15 @@ impl Compiler {
     pub(crate) fn collect(&self, keep: impl Fn(&str) -> bool) -> u64 {
         let mut freed = 0;
         for engine in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let ours = self.engines.values().any(|name| *name == *engine.file_name().to_string_lossy());
+            let ours = self
+                .engines
+                .values()
+                .any(|name| *name == *engine.file_name().to_string_lossy());
             for file in std::fs::read_dir(engine.path()).into_iter().flatten().flatten() {
                 let path = file.path();
-                let digest = path.file_stem().map(|stem| format!("sha256:{}", stem.to_string_lossy()));
+                let digest = path
+                    .file_stem()
+                    .map(|stem| format!("sha256:{}", stem.to_string_lossy()));
                 if ours && digest.is_some_and(|digest| keep(&digest)) {
                     continue;
                 }
@@ -129,7 +158,10 @@ impl Compiler {
                 }
             }
         }
-        self.known.lock().expect("no panic happens while it is held").retain(|(digest, _), _| keep(digest));
+        self.known
+            .lock()
+            .expect("no panic happens while it is held")
+            .retain(|(digest, _), _| keep(digest));
         freed
     }
 
@@ -139,7 +171,9 @@ impl Compiler {
     }
 
     fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Flavour), Arc<tokio::sync::Mutex<()>>>> {
-        self.flights.lock().expect("no panic happens while the flights are held")
+        self.flights
+            .lock()
+            .expect("no panic happens while the flights are held")
     }
 
     fn path(&self, digest: &str, flavour: Flavour) -> PathBuf {
@@ -177,7 +211,11 @@ impl Compiler {
         let record = result.and_then(|()| {
             let kept = |error: std::io::Error| unrunnable(format!("keep the compiled module: {error}"));
             let (sha256, size) = hash(&out).map_err(kept)?;
-            let record = Record { mac: self.mac(digest, flavour, &sha256, size), sha256, size };
+            let record = Record {
+                mac: self.mac(digest, flavour, &sha256, size),
+                sha256,
+                size,
+            };
             std::fs::rename(&out, path).map_err(kept)?;
             let text = serde_json::to_vec(&record).expect("a record is plain data");
             write_private(&path.with_extension("json"), &text).map_err(kept)?;
@@ -190,7 +228,9 @@ impl Compiler {
     }
 
     async fn spawn(&self, module: &Path, out: &Path, flavour: Flavour, kind: Kind) -> Result<(), RuntimeError> {
-        let failed = |error: std::io::Error| RuntimeError::Unavailable { why: format!("run the compiler: {error}") };
+        let failed = |error: std::io::Error| RuntimeError::Unavailable {
+            why: format!("run the compiler: {error}"),
+        };
         let shape = if kind == Kind::CoreP1 { "core" } else { "component" };
         let mut child = tokio::process::Command::new(&self.exe)
             .arg("wasm-compile")
@@ -241,7 +281,11 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     let temporary = path.with_extension("tmp");
     let _ = std::fs::remove_file(&temporary);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)
@@ -270,7 +314,11 @@ fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
         block
     };
     let inner = Sha256::new().chain_update(pad(0x36)).chain_update(message).finalize();
-    Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize().into()
+    Sha256::new()
+        .chain_update(pad(0x5c))
+        .chain_update(inner)
+        .finalize()
+        .into()
 }
 
 /// Compares in constant time.

@@ -110,15 +110,19 @@ pub(crate) fn slots(wanted: u32) -> u32 {
         .ok()
         .and_then(|text| text.trim().parse::<u32>().ok())
         .unwrap_or(65_530);
-    wanted.min(maps.saturating_sub(limits::MAPS_RESERVED) / limits::MAPS_PER_SLOT).max(16)
+    wanted
+        .min(maps.saturating_sub(limits::MAPS_RESERVED) / limits::MAPS_PER_SLOT)
+        .max(16)
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]

@@ -57,7 +57,11 @@ impl ImageStore {
             }),
             Err(_) => Index::default(),
         };
-        Ok(Self { dir, index: Mutex::new(index), temporary: AtomicU64::new(0) })
+        Ok(Self {
+            dir,
+            index: Mutex::new(index),
+            temporary: AtomicU64::new(0),
+        })
     }
 
     fn index(&self) -> std::sync::MutexGuard<'_, Index> {
@@ -66,12 +70,20 @@ impl ImageStore {
 
     /// The image of this reference, if its module is here.
     pub fn get(&self, reference: &str) -> Option<Entry> {
-        self.index().images.get(reference).filter(|entry| self.has(&entry.module)).cloned()
+        self.index()
+            .images
+            .get(reference)
+            .filter(|entry| self.has(&entry.module))
+            .cloned()
     }
 
     /// An image by its manifest's digest.
     pub fn by_manifest(&self, digest: &str) -> Option<Entry> {
-        self.index().images.values().find(|entry| entry.manifest == digest && self.has(&entry.module)).cloned()
+        self.index()
+            .images
+            .values()
+            .find(|entry| entry.manifest == digest && self.has(&entry.module))
+            .cloned()
     }
 
     /// Records what a reference stands for now.
@@ -120,7 +132,9 @@ impl ImageStore {
         }
         let found = hex(&hasher.finalize());
         if found != expected {
-            return Err(std::io::Error::other(format!("the blob's digest is sha256:{found}, not {digest}")));
+            return Err(std::io::Error::other(format!(
+                "the blob's digest is sha256:{found}, not {digest}"
+            )));
         }
         file.sync_all()?;
         std::fs::rename(&temporary.0, self.blob(digest))?;
@@ -136,8 +150,12 @@ impl ImageStore {
         if index.images.len() != before {
             self.save(&index)?;
         }
-        let kept: BTreeSet<&str> =
-            index.images.values().flat_map(|e| [&e.manifest, &e.module]).filter_map(|digest| hex_of(digest)).collect();
+        let kept: BTreeSet<&str> = index
+            .images
+            .values()
+            .flat_map(|e| [&e.manifest, &e.module])
+            .filter_map(|digest| hex_of(digest))
+            .collect();
         let mut freed = 0;
         for blob in std::fs::read_dir(self.dir.join("blobs/sha256"))?.flatten() {
             if !kept.contains(&*blob.file_name().to_string_lossy()) {
@@ -185,12 +203,25 @@ mod tests {
     use super::*;
 
     fn stream(bytes: &'static [u8]) -> BlobStream {
-        Box::pin(futures::stream::iter(bytes.chunks(3).map(|chunk| Ok(bytes::Bytes::from_static(chunk)))))
+        Box::pin(futures::stream::iter(
+            bytes.chunks(3).map(|chunk| Ok(bytes::Bytes::from_static(chunk))),
+        ))
     }
 
     fn entry(manifest: &str, module: &str) -> Entry {
-        let inspection = Inspection { kind: None, p3: false, imports: vec![], exports: vec![], missing: vec![] };
-        Entry { manifest: manifest.into(), module: module.into(), size: 5, inspection }
+        let inspection = Inspection {
+            kind: None,
+            p3: false,
+            imports: vec![],
+            exports: vec![],
+            missing: vec![],
+        };
+        Entry {
+            manifest: manifest.into(),
+            module: module.into(),
+            size: 5,
+            inspection,
+        }
     }
 
     #[tokio::test]
@@ -198,13 +229,21 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let store = ImageStore::open(directory.path().into()).expect("open");
         let digest = digest_of(b"hello");
-        let error = store.write(&digest, 100, stream(b"hullo")).await.expect_err("other bytes");
+        let error = store
+            .write(&digest, 100, stream(b"hullo"))
+            .await
+            .expect_err("other bytes");
         assert!(error.to_string().contains(&digest), "{error}");
         assert!(store.write(&digest, 4, stream(b"hello")).await.is_err());
         assert!(!store.has(&digest));
         assert_eq!(store.write(&digest, 5, stream(b"hello")).await.expect("written"), 5);
         assert!(store.has(&digest));
-        assert_eq!(std::fs::read_dir(directory.path().join("blobs")).expect("blobs").count(), 1);
+        assert_eq!(
+            std::fs::read_dir(directory.path().join("blobs"))
+                .expect("blobs")
+                .count(),
+            1
+        );
     }
 
     #[tokio::test]
@@ -212,7 +251,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let store = ImageStore::open(directory.path().into()).expect("open");
         for bytes in [&b"one"[..], b"other"] {
-            store.write(&digest_of(bytes), 100, stream(bytes)).await.expect("written");
+            store
+                .write(&digest_of(bytes), 100, stream(bytes))
+                .await
+                .expect("written");
         }
         store.put("a:1", entry("sha256:m1", &digest_of(b"one"))).expect("put");
         store.put("b:1", entry("sha256:m2", &digest_of(b"other"))).expect("put");

@@ -61,7 +61,9 @@ impl Inspection {
                 0 => String::new(),
                 n => format!(" (and {n} more)"),
             };
-            return Some(format!("the module imports {missing:?}{more}, which this node does not provide"));
+            return Some(format!(
+                "the module imports {missing:?}{more}, which this node does not provide"
+            ));
         }
         self.kind.is_none().then(|| {
             "the module exports none of wasi:cli/run, wasi:http/incoming-handler, wasi:http/handler or _start: nothing to run"
@@ -131,7 +133,13 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
         Encoding::Component => capabilities::provides(name),
     };
     let missing = imports.iter().filter(|name| !provided(name)).cloned().collect();
-    Ok(Inspection { kind, p3, imports: imports.into_iter().collect(), exports: exports.into_iter().collect(), missing })
+    Ok(Inspection {
+        kind,
+        p3,
+        imports: imports.into_iter().collect(),
+        exports: exports.into_iter().collect(),
+        missing,
+    })
 }
 
 fn component_kind(exports: &BTreeSet<String>) -> Option<Kind> {
@@ -166,8 +174,10 @@ mod tests {
 
     #[test]
     fn a_core_command_is_told_by_its_start() {
-        let found = of(r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
-            (memory (export "memory") 1) (func (export "_start")))"#);
+        let found = of(
+            r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
+            (memory (export "memory") 1) (func (export "_start")))"#,
+        );
         assert_eq!((found.kind, found.missing.len()), (Some(Kind::CoreP1), 0));
     }
 

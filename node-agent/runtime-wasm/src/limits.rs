@@ -58,10 +58,8 @@ pub const TABLES_PER_COMPONENT: u32 = 32;
 pub const HOSTCALL_FUEL: usize = 8 << 20;
 /// Component handles per instance (resources the guest holds).
 pub const HANDLES_MAX: usize = 4096;
-/// Entries of the host's resource table per instance: files, sockets, streams, pollables.
-pub const RESOURCES_MAX: usize = 4096;
-/// Files and directories open at once per instance.
-pub const OPEN_FILES_MAX: usize = 1024;
+/// Entries of the host's resource table per instance: open files, sockets, streams, pollables.
+pub const RESOURCES_MAX: usize = 2048;
 /// Bytes of randomness per call.
 pub const RANDOM_BYTES_MAX: u64 = 1 << 20;
 /// Header fields of one request or response, in memory.

@@ -30,12 +30,29 @@ pub(crate) struct Artifact {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Call {
-    CreateSandbox { spec: SandboxSpec },
-    RemoveSandbox { pod_uid: String },
-    CreateContainer { spec: Box<ContainerSpec>, artifact: Artifact },
-    StartContainer { pod_uid: String, name: String },
-    StopContainer { pod_uid: String, name: String, grace_period_seconds: u64 },
-    RemoveContainer { pod_uid: String, name: String },
+    CreateSandbox {
+        spec: SandboxSpec,
+    },
+    RemoveSandbox {
+        pod_uid: String,
+    },
+    CreateContainer {
+        spec: Box<ContainerSpec>,
+        artifact: Artifact,
+    },
+    StartContainer {
+        pod_uid: String,
+        name: String,
+    },
+    StopContainer {
+        pod_uid: String,
+        name: String,
+        grace_period_seconds: u64,
+    },
+    RemoveContainer {
+        pod_uid: String,
+        name: String,
+    },
 }
 
 impl Call {
@@ -61,7 +78,12 @@ pub(crate) struct Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
     /// First on every connection, and again when changes were lost: everything that runs.
-    All { protocol: u32, pid: u32, namespace: String, pods: Vec<(SandboxSpec, SandboxState)> },
+    All {
+        protocol: u32,
+        pid: u32,
+        namespace: String,
+        pods: Vec<(SandboxSpec, SandboxState)>,
+    },
     /// A pod as it is now; None = gone.
     Changed { pod_uid: String, pod: Option<SandboxState> },
     /// The end of a call, after the pod's state that it led to.
@@ -130,7 +152,9 @@ pub(crate) async fn read<T: for<'de> Deserialize<'de>>(
 pub(crate) async fn write(stream: &mut (impl AsyncWrite + Unpin), value: &impl Serialize) -> std::io::Result<()> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, value)?;
-    let length = u32::try_from(frame.len() - 4).ok().filter(|length| *length <= limits::FRAME_BYTES_MAX);
+    let length = u32::try_from(frame.len() - 4)
+        .ok()
+        .filter(|length| *length <= limits::FRAME_BYTES_MAX);
     let length = length.ok_or_else(|| std::io::Error::other("a frame over the bound"))?;
     frame[..4].copy_from_slice(&length.to_le_bytes());
     stream.write_all(&frame).await
@@ -150,10 +174,15 @@ mod tests {
     #[tokio::test]
     async fn frames_arrive_as_sent_and_a_cut_one_is_the_end() {
         let (mut ours, mut theirs) = tokio::io::duplex(4096);
-        write(&mut theirs, &Message::Answer { id: 7, error: None }).await.expect("write");
+        write(&mut theirs, &Message::Answer { id: 7, error: None })
+            .await
+            .expect("write");
         theirs.write_all(&[9, 0, 0, 0, b'{']).await.expect("write");
         drop(theirs);
-        assert!(matches!(read::<Message>(&mut ours).await, Ok(Some(Message::Answer { id: 7, error: None }))));
+        assert!(matches!(
+            read::<Message>(&mut ours).await,
+            Ok(Some(Message::Answer { id: 7, error: None }))
+        ));
         assert!(matches!(read::<Message>(&mut ours).await, Ok(None)));
     }
 }

@@ -91,7 +91,11 @@ impl Link {
         let handle = std::fs::File::open(dir).context("open the worker's directory")?;
         let path = format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd());
         let stream = UnixStream::connect(path).await.context("connect to the worker")?;
-        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(rustix::process::Pid::from_raw);
+        let pid = stream
+            .peer_cred()
+            .ok()
+            .and_then(|peer| peer.pid())
+            .and_then(rustix::process::Pid::from_raw);
         let (mut reader, writer) = stream.into_split();
         let greeting = timeout(limits::WORKER_START_DEADLINE, protocol::read::<Message>(&mut reader)).await;
         let Ok(Ok(Some(Message::All {

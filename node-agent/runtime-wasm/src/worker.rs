@@ -68,7 +68,13 @@ impl Worker {
     fn new(slots: u32, threads: usize, denied: Vec<IpAddr>) -> std::io::Result<Self> {
         let changes = Changes(broadcast::Sender::new(limits::EVENTS_QUEUE));
         let executor = Executor::start(threads)?;
-        Ok(Self { pods: Mutex::default(), programs: Arc::new(Programs::new(slots)), executor, changes, denied })
+        Ok(Self {
+            pods: Mutex::default(),
+            programs: Arc::new(Programs::new(slots)),
+            executor,
+            changes,
+            denied,
+        })
     }
 
     fn pods(&self) -> std::sync::MutexGuard<'_, HashMap<String, Pod>> {
@@ -84,7 +90,10 @@ impl Worker {
     }
 
     fn all(&self) -> Vec<(SandboxSpec, SandboxState)> {
-        self.pods().values().map(|pod| ((*pod.sandbox).clone(), pod.state())).collect()
+        self.pods()
+            .values()
+            .map(|pod| ((*pod.sandbox).clone(), pod.state()))
+            .collect()
     }
 
     fn find(&self, uid: &str, name: &str) -> Option<Arc<Container>> {
@@ -92,7 +101,8 @@ impl Worker {
     }
 
     fn container(&self, uid: &str, name: &str) -> Result<Arc<Container>, WireError> {
-        self.find(uid, name).ok_or_else(|| WireError::NotFound(format!("container {name:?} of pod {uid}")))
+        self.find(uid, name)
+            .ok_or_else(|| WireError::NotFound(format!("container {name:?} of pod {uid}")))
     }
 
     /// Carries out one call; safe to repeat.
@@ -108,8 +118,13 @@ impl Worker {
             }
             Call::CreateContainer { spec, artifact } => self.create_container(*spec, artifact).await,
             Call::StartContainer { pod_uid, name } => self.container(&pod_uid, &name)?.start(&self.executor),
-            Call::StopContainer { pod_uid, name, grace_period_seconds } => {
-                self.container(&pod_uid, &name)?.stop(Duration::from_secs(grace_period_seconds));
+            Call::StopContainer {
+                pod_uid,
+                name,
+                grace_period_seconds,
+            } => {
+                self.container(&pod_uid, &name)?
+                    .stop(Duration::from_secs(grace_period_seconds));
                 Ok(())
             }
             Call::RemoveContainer { pod_uid, name } => self.remove_container(&pod_uid, &name),
@@ -126,8 +141,11 @@ impl Worker {
     }
 
     async fn remove_sandbox(&self, uid: &str) {
-        let containers: Vec<_> =
-            self.pods().get(uid).map(|pod| pod.containers.values().cloned().collect()).unwrap_or_default();
+        let containers: Vec<_> = self
+            .pods()
+            .get(uid)
+            .map(|pod| pod.containers.values().cloned().collect())
+            .unwrap_or_default();
         futures::future::join_all(containers.iter().map(|container| container.kill())).await;
         self.pods().remove(uid);
     }
@@ -142,7 +160,10 @@ impl Worker {
                     return Ok(());
                 }
                 if old.phase() != ContainerPhase::Exited {
-                    return Err(WireError::Create(format!("container {:?} has not ended yet", spec.name)));
+                    return Err(WireError::Create(format!(
+                        "container {:?} has not ended yet",
+                        spec.name
+                    )));
                 }
             }
             (pod.sandbox.clone(), pod.net.clone())
@@ -156,9 +177,11 @@ impl Worker {
             }
         };
         let (uid, name) = (spec.pod_uid.clone(), spec.name.clone());
-        let container = Container::create(sandbox, net, spec, program, self.changes.clone())?;
+        let container = Container::create(&sandbox, net, spec, program, self.changes.clone())?;
         let mut pods = self.pods();
-        let pod = pods.get_mut(&uid).ok_or_else(|| WireError::NotFound(format!("sandbox of pod {uid}")))?;
+        let pod = pods
+            .get_mut(&uid)
+            .ok_or_else(|| WireError::NotFound(format!("sandbox of pod {uid}")))?;
         pod.containers.insert(name, Arc::new(container));
         Ok(())
     }
@@ -166,7 +189,11 @@ impl Worker {
     fn remove_container(&self, uid: &str, name: &str) -> Result<(), WireError> {
         let mut pods = self.pods();
         let Some(pod) = pods.get_mut(uid) else { return Ok(()) };
-        if pod.containers.get(name).is_some_and(|c| c.phase() == ContainerPhase::Running) {
+        if pod
+            .containers
+            .get(name)
+            .is_some_and(|c| c.phase() == ContainerPhase::Running)
+        {
             return Err(WireError::Create(format!("container {name:?} is running")));
         }
         pod.containers.remove(name);
@@ -176,7 +203,11 @@ impl Worker {
     /// Uids of pods whose figures are worth telling again.
     fn running(&self) -> Vec<String> {
         let runs = |pod: &Pod| pod.containers.values().any(|c| c.phase() == ContainerPhase::Running);
-        self.pods().iter().filter(|(_, pod)| runs(pod)).map(|(uid, _)| uid.clone()).collect()
+        self.pods()
+            .iter()
+            .filter(|(_, pod)| runs(pod))
+            .map(|(uid, _)| uid.clone())
+            .collect()
     }
 }
 

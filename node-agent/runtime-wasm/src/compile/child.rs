@@ -20,7 +20,9 @@ pub(super) fn run(args: &[String]) -> anyhow::Result<()> {
     let [module, out, flavour, shape] = args else {
         bail!("usage: wasm-compile IN OUT lean|p3 core|component");
     };
-    let Some(flavour) = Flavour::parse(flavour) else { bail!("no such flavour: {flavour}") };
+    let Some(flavour) = Flavour::parse(flavour) else {
+        bail!("no such flavour: {flavour}")
+    };
     let module = std::fs::read(module).context("read the module")?;
     let mut out = std::fs::OpenOptions::new()
         .write(true)
@@ -50,7 +52,13 @@ fn limit() {
         (Resource::Nofile, OPEN_FILES),
         (Resource::Core, 0),
     ] {
-        let _ = rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
+        let _ = rustix::process::setrlimit(
+            resource,
+            Rlimit {
+                current: Some(most),
+                maximum: Some(most),
+            },
+        );
     }
 }
 

@@ -61,22 +61,38 @@ pub fn find(bytes: &[u8]) -> Result<Found, String> {
     let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| format!("malformed manifest: {error}"))?;
     if !manifest.manifests.is_empty() {
         let wasm = |d: &&Descriptor| {
-            d.platform.as_ref().is_some_and(|p| p.architecture.starts_with("wasm") || p.os.starts_with("wasi"))
+            d.platform
+                .as_ref()
+                .is_some_and(|p| p.architecture.starts_with("wasm") || p.os.starts_with("wasi"))
         };
         let chosen = manifest.manifests.iter().find(wasm);
         let chosen = chosen.or_else(|| manifest.manifests.first().filter(|_| manifest.manifests.len() == 1));
         let chosen = chosen.ok_or("no match for platform wasi/wasm in manifest")?;
-        return Ok(Found::Manifest { digest: chosen.digest.clone() });
+        return Ok(Found::Manifest {
+            digest: chosen.digest.clone(),
+        });
     }
-    let modules: Vec<_> =
-        manifest.layers.iter().filter(|layer| MODULE_MEDIA_TYPES.contains(&layer.media_type.as_str())).collect();
+    let modules: Vec<_> = manifest
+        .layers
+        .iter()
+        .filter(|layer| MODULE_MEDIA_TYPES.contains(&layer.media_type.as_str()))
+        .collect();
     match &modules[..] {
-        [module] => Ok(Found::Module { digest: module.digest.clone(), size: module.size }),
+        [module] => Ok(Found::Module {
+            digest: module.digest.clone(),
+            size: module.size,
+        }),
         [] => {
             let types: Vec<_> = manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
-            Err(format!("no WebAssembly module in the image (layers: {})", types.join(", ")))
+            Err(format!(
+                "no WebAssembly module in the image (layers: {})",
+                types.join(", ")
+            ))
         }
-        several => Err(format!("{} WebAssembly modules in the image, one expected", several.len())),
+        several => Err(format!(
+            "{} WebAssembly modules in the image, one expected",
+            several.len()
+        )),
     }
 }
 
@@ -91,8 +107,16 @@ mod tests {
     #[test]
     fn the_module_layer_is_found_whatever_it_was_called() {
         for media_type in MODULE_MEDIA_TYPES {
-            let json = format!(r#"{{"layers":[{{"mediaType":"text/x","digest":"d0"}},{{"mediaType":"{media_type}","digest":"d1","size":7}}]}}"#);
-            assert_eq!(check(&json), Ok(Found::Module { digest: "d1".into(), size: 7 }));
+            let json = format!(
+                r#"{{"layers":[{{"mediaType":"text/x","digest":"d0"}},{{"mediaType":"{media_type}","digest":"d1","size":7}}]}}"#
+            );
+            assert_eq!(
+                check(&json),
+                Ok(Found::Module {
+                    digest: "d1".into(),
+                    size: 7
+                })
+            );
         }
     }
 

@@ -27,7 +27,9 @@ impl OciSource {
             read_timeout: Some(limits::OUTGOING_READ_DEADLINE),
             ..Default::default()
         };
-        Self { client: Client::new(config) }
+        Self {
+            client: Client::new(config),
+        }
     }
 }
 
@@ -40,7 +42,9 @@ fn reference(image: &ImageReference) -> Reference {
 }
 
 fn auths(credentials: &[PullCredentials]) -> Vec<RegistryAuth> {
-    let given = credentials.iter().map(|c| RegistryAuth::Basic(c.username.clone(), c.password.clone()));
+    let given = credentials
+        .iter()
+        .map(|c| RegistryAuth::Basic(c.username.clone(), c.password.clone()));
     given.chain([RegistryAuth::Anonymous]).collect()
 }
 
@@ -74,7 +78,11 @@ impl ArtifactSource for OciSource {
         let reference = reference(image);
         let mut failure = SourceError::NotFound;
         for auth in auths(credentials) {
-            match self.client.pull_manifest_raw(&reference, &auth, MANIFEST_MEDIA_TYPES).await {
+            match self
+                .client
+                .pull_manifest_raw(&reference, &auth, MANIFEST_MEDIA_TYPES)
+                .await
+            {
                 Ok((bytes, digest)) => return Ok(ResolvedManifest { digest, bytes }),
                 Err(error) => failure = source_error(error),
             }
@@ -91,8 +99,13 @@ impl ArtifactSource for OciSource {
         let reference = reference(image);
         let mut failure = SourceError::NotFound;
         for auth in auths(credentials) {
-            self.client.store_auth_if_needed(reference.resolve_registry(), &auth).await;
-            let descriptor = OciDescriptor { digest: digest.to_owned(), ..Default::default() };
+            self.client
+                .store_auth_if_needed(reference.resolve_registry(), &auth)
+                .await;
+            let descriptor = OciDescriptor {
+                digest: digest.to_owned(),
+                ..Default::default()
+            };
             match self.client.pull_blob_stream(&reference, &descriptor).await {
                 Ok(sized) => return Ok(sized.stream.map(|chunk| chunk.map_err(std::io::Error::other)).boxed()),
                 Err(error) => failure = source_error(error),

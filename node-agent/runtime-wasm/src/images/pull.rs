@@ -24,7 +24,11 @@ pub struct Puller {
 
 impl Puller {
     pub fn new(store: ImageStore, sources: Vec<Arc<dyn ArtifactSource>>) -> Self {
-        Self { store, sources, flights: Mutex::default() }
+        Self {
+            store,
+            sources,
+            flights: Mutex::default(),
+        }
     }
 
     /// Makes sure that the image is here and is what the reference stands for now. Errors: the reference, the registry,
@@ -41,7 +45,9 @@ impl Puller {
     }
 
     fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<()>>>> {
-        self.flights.lock().expect("no panic happens while the flights are held")
+        self.flights
+            .lock()
+            .expect("no panic happens while the flights are held")
     }
 
     async fn fetch(
@@ -50,17 +56,29 @@ impl Puller {
         image: &ImageReference,
         credentials: &[PullCredentials],
     ) -> Result<Entry, RuntimeError> {
-        let failed = |why: String| RuntimeError::Pull { reference: reference.to_owned(), why };
+        let failed = |why: String| RuntimeError::Pull {
+            reference: reference.to_owned(),
+            why,
+        };
         let refused = |error: SourceError| failed(error.to_string());
         // What a digest names never changes: no need to ask for what is here.
-        if let Some(entry) = image.digest.as_deref().and_then(|digest| self.store.by_manifest(digest)) {
-            self.store.put(reference, entry.clone()).map_err(|error| failed(error.to_string()))?;
+        if let Some(entry) = image
+            .digest
+            .as_deref()
+            .and_then(|digest| self.store.by_manifest(digest))
+        {
+            self.store
+                .put(reference, entry.clone())
+                .map_err(|error| failed(error.to_string()))?;
             return Ok(entry);
         }
         let source = self.sources.iter().find(|source| source.serves(&image.registry));
         let source = source.ok_or_else(|| failed(format!("no source for registry {}", image.registry)))?;
-        let top = verified(source.resolve(image, credentials).await.map_err(refused)?, image.digest.as_deref())
-            .map_err(&failed)?;
+        let top = verified(
+            source.resolve(image, credentials).await.map_err(refused)?,
+            image.digest.as_deref(),
+        )
+        .map_err(&failed)?;
         let (mut manifest, mut depth) = (top.clone(), 0);
         let (module, size) = loop {
             match manifest::find(&manifest.bytes).map_err(&failed)? {
@@ -77,7 +95,10 @@ impl Puller {
             }
         };
         if size > limits::MODULE_BYTES_MAX {
-            return Err(failed(format!("the module is larger than {} bytes", limits::MODULE_BYTES_MAX)));
+            return Err(failed(format!(
+                "the module is larger than {} bytes",
+                limits::MODULE_BYTES_MAX
+            )));
         }
         if !self.store.has(&module) {
             let stream = source.blob(image, &module, credentials).await.map_err(refused)?;
@@ -86,16 +107,25 @@ impl Puller {
         }
         let bytes = read_module(&self.store.blob(&module)).map_err(|error| failed(error.to_string()))?;
         let inspection = inspect(&bytes).map_err(|error| RuntimeError::Unrunnable { why: error.to_string() })?;
-        let entry = Entry { manifest: top.digest, module, size: bytes.len() as u64, inspection };
-        self.store.put(reference, entry.clone()).map_err(|error| failed(error.to_string()))?;
+        let entry = Entry {
+            manifest: top.digest,
+            module,
+            size: bytes.len() as u64,
+            inspection,
+        };
+        self.store
+            .put(reference, entry.clone())
+            .map_err(|error| failed(error.to_string()))?;
         Ok(entry)
     }
 }
 
 /// The reference, parsed.
 pub(crate) fn parse(reference: &str) -> Result<ImageReference, RuntimeError> {
-    ImageReference::parse(reference)
-        .map_err(|why| RuntimeError::InvalidImageName { reference: reference.to_owned(), why })
+    ImageReference::parse(reference).map_err(|why| RuntimeError::InvalidImageName {
+        reference: reference.to_owned(),
+        why,
+    })
 }
 
 /// A manifest whose digest is what its bytes say, and what was asked for.
@@ -106,6 +136,9 @@ fn verified(manifest: ResolvedManifest, asked: Option<&str>) -> Result<ResolvedM
     let digest = digest_of(&manifest.bytes);
     match asked {
         Some(asked) if asked != digest => Err(format!("the manifest's digest is {digest}, not {asked}")),
-        _ => Ok(ResolvedManifest { digest, bytes: manifest.bytes }),
+        _ => Ok(ResolvedManifest {
+            digest,
+            bytes: manifest.bytes,
+        }),
     }
 }

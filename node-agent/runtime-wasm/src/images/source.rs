@@ -29,7 +29,12 @@ impl ImageReference {
             (None, None) => Some("latest".to_owned()),
             (tag, _) => tag.map(str::to_owned),
         };
-        Ok(Self { registry: parsed.registry().to_owned(), repository: parsed.repository().to_owned(), tag, digest })
+        Ok(Self {
+            registry: parsed.registry().to_owned(),
+            repository: parsed.repository().to_owned(),
+            tag,
+            digest,
+        })
     }
 
     /// What goes into `/v2/REPOSITORY/manifests/…`: the digest if there is one, else the tag.
@@ -39,7 +44,10 @@ impl ImageReference {
 
     /// The same image by digest.
     pub fn with_digest(&self, digest: &str) -> Self {
-        Self { digest: Some(digest.to_owned()), ..self.clone() }
+        Self {
+            digest: Some(digest.to_owned()),
+            ..self.clone()
+        }
     }
 }
 
@@ -86,10 +94,16 @@ mod tests {
     #[test]
     fn references_are_read_as_users_write_them() {
         let parsed = ImageReference::parse("skiff.local/hello:1").expect("parsed");
-        assert_eq!((parsed.registry.as_str(), parsed.repository.as_str()), ("skiff.local", "hello"));
+        assert_eq!(
+            (parsed.registry.as_str(), parsed.repository.as_str()),
+            ("skiff.local", "hello")
+        );
         assert_eq!(parsed.manifest_name(), "1");
         let parsed = ImageReference::parse("ghcr.io/a/b").expect("parsed");
-        assert_eq!((parsed.registry.as_str(), parsed.manifest_name()), ("ghcr.io", "latest"));
-        assert!(ImageReference::parse("UPPER/case:x").is_err());
+        assert_eq!(
+            (parsed.registry.as_str(), parsed.manifest_name()),
+            ("ghcr.io", "latest")
+        );
+        assert!(ImageReference::parse("a.io/UPPER:x").is_err());
     }
 }

@@ -50,28 +50,39 @@ pub(crate) struct Container {
 }
 
 pub(crate) fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs() as i64)
 }
 
 impl Container {
     pub(crate) fn create(
-        sandbox: Arc<SandboxSpec>,
+        sandbox: &SandboxSpec,
         net: Arc<PodNet>,
         spec: ContainerSpec,
         program: Arc<Program>,
         changes: Changes,
     ) -> Result<Self, WireError> {
-        let log = ContainerLog::create(&sandbox.log_dir, &spec.name, spec.attempt)
-            .map_err(|error| WireError::Create(format!("make the log file in {}: {error}", sandbox.log_dir.display())))?;
+        let log = ContainerLog::create(&sandbox.log_dir, &spec.name, spec.attempt).map_err(|error| {
+            WireError::Create(format!("make the log file in {}: {error}", sandbox.log_dir.display()))
+        })?;
         for mount in &spec.mounts {
             if !mount.host_path.is_dir() {
-                return Err(WireError::Create(format!("mount {:?} is not a directory", mount.container_path)));
+                return Err(WireError::Create(format!(
+                    "mount {:?} is not a directory",
+                    mount.container_path
+                )));
             }
         }
         let memory = Arc::new(ContainerMemory::new(spec.resources.memory_limit_bytes));
         let cpu = Arc::new(CpuMeter::new(spec.resources.cpu_limit_millis));
         Ok(Self {
-            surroundings: Surroundings { sandbox, spec, log: Arc::new(log), memory, net },
+            surroundings: Surroundings {
+                spec,
+                log: Arc::new(log),
+                memory,
+                net,
+            },
             program,
             cpu,
             stop: watch::Sender::new(Stop::No),
@@ -111,8 +122,16 @@ impl Container {
             started_at: status.started_at,
             finished_at: status.finished_at,
             exit_code: if exited { status.exit.code } else { 0 },
-            reason: if exited { status.exit.reason.to_owned() } else { String::new() },
-            message: if exited { status.exit.message.clone() } else { String::new() },
+            reason: if exited {
+                status.exit.reason.to_owned()
+            } else {
+                String::new()
+            },
+            message: if exited {
+                status.exit.message.clone()
+            } else {
+                String::new()
+            },
             cpu_nanos: self.cpu.used_nanos(),
             memory_bytes: self.surroundings.memory.used(),
         }
@@ -265,7 +284,9 @@ impl Container {
             Program::CommandP3(pre) => {
                 let mut store = self.surroundings.store(pre.engine(), Some(stdin))?;
                 let command = pre.instantiate_async(&mut store).await?;
-                store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await).await?
+                store
+                    .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
+                    .await?
             }
             Program::Http(_) | Program::HttpP3(_) => Err(wasmtime::Error::msg("a server is not a command")),
         }
@@ -275,5 +296,7 @@ impl Container {
 /// The text of a panic.
 pub(crate) fn describe(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown panic").to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown panic")
+        .to_owned()
 }

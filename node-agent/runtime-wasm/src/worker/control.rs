@@ -27,17 +27,35 @@ pub(crate) fn run(args: WorkerArgs) -> anyhow::Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_open_files();
     // One worker per directory, however many agents race to start it.
-    let lock = std::fs::File::create(args.dir.join("lock")).context("create the lock file")?;
+    let path = args.dir.join("lock");
+    let mut lock = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .context("open the lock file")?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .context("another worker runs in this directory")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(2).enable_all().build()?;
+    lock.set_len(0)
+        .and_then(|()| write!(lock, "{}", std::process::id()))
+        .context("write the lock file")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(serve(&args))
 }
 
 /// Every file, socket and log of every guest is a descriptor of this process.
 fn raise_open_files() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = rustix::process::setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
 }
 
 /// Binds by way of the open directory: a socket's path may only be 107 bytes long.
@@ -49,10 +67,13 @@ fn bind(directory: &Path) -> anyhow::Result<UnixListener> {
 }
 
 async fn serve(args: &WorkerArgs) -> anyhow::Result<()> {
-    let worker = Arc::new(Worker::new(args.slots, args.threads, args.denied.clone()).context("start the guests' threads")?);
+    let worker =
+        Arc::new(Worker::new(args.slots, args.threads, args.denied.clone()).context("start the guests' threads")?);
     let listener = bind(&args.dir)?;
     // One byte tells the agent that we listen.
-    let _ = std::io::stdout().write_all(b"\n").and_then(|()| std::io::stdout().flush());
+    let _ = std::io::stdout()
+        .write_all(b"\n")
+        .and_then(|()| std::io::stdout().flush());
     let us = rustix::process::getuid().as_raw();
     let mut idle_since = tokio::time::Instant::now();
     let mut usage = tokio::time::interval(limits::USAGE_INTERVAL);
@@ -83,7 +104,9 @@ fn tell_usage(worker: &Worker, told: &mut HashMap<String, u64>) {
     let running = worker.running();
     told.retain(|uid, _| running.contains(uid));
     for uid in running {
-        let cpu = worker.state(&uid).map_or(0, |pod| pod.containers.iter().map(|c| c.cpu_nanos).sum());
+        let cpu = worker
+            .state(&uid)
+            .map_or(0, |pod| pod.containers.iter().map(|c| c.cpu_nanos).sum());
         if told.insert(uid.clone(), cpu) != Some(cpu) {
             worker.changes.pod(&uid);
         }
@@ -98,7 +121,9 @@ async fn converse(worker: Arc<Worker>, stream: UnixStream, namespace: String) {
     let writing = tokio::spawn(write(worker.clone(), writer, namespace, changes, answers_rx));
     let calls = Arc::new(tokio::sync::Semaphore::new(CALLS_AT_ONCE));
     while let Ok(Some(request)) = protocol::read::<Request>(&mut reader).await {
-        let Ok(turn) = calls.clone().acquire_owned().await else { break };
+        let Ok(turn) = calls.clone().acquire_owned().await else {
+            break;
+        };
         let (worker, answers) = (worker.clone(), answers.clone());
         tokio::spawn(async move {
             let Request { id, call } = request;

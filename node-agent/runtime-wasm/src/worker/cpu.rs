@@ -62,7 +62,10 @@ impl CpuMeter {
                 refilled: Instant::now(),
             })
         });
-        Self { used_nanos: AtomicU64::new(0), bucket }
+        Self {
+            used_nanos: AtomicU64::new(0),
+            bucket,
+        }
     }
 
     pub(crate) fn used_nanos(&self) -> u64 {
@@ -80,8 +83,7 @@ impl CpuMeter {
     fn debt(&self) -> Option<Duration> {
         let mut bucket = lock(self.bucket.as_ref()?);
         bucket.refill(Instant::now());
-        (bucket.tokens < 0)
-            .then(|| Duration::from_nanos((-bucket.tokens * 1_000_000_000 / bucket.rate) as u64 + 1))
+        (bucket.tokens < 0).then(|| Duration::from_nanos((-bucket.tokens * 1_000_000_000 / bucket.rate) as u64 + 1))
     }
 
     /// Charges what the current poll used so far. Called from the epoch callback.
@@ -158,7 +160,10 @@ pub(crate) fn ticker() -> &'static Ticker {
 impl Ticker {
     /// Adds an engine; the first starts the thread.
     pub(crate) fn add(&'static self, engine: &Engine) -> std::io::Result<()> {
-        self.engines.lock().expect("no panic happens while the engines are held").push(engine.clone());
+        self.engines
+            .lock()
+            .expect("no panic happens while the engines are held")
+            .push(engine.clone());
         if self.thread.get().is_none() {
             let thread = std::thread::Builder::new()
                 .name("epoch-ticker".into())
@@ -195,10 +200,19 @@ impl Ticker {
             let mut idle = 0;
             while idle < linger {
                 std::thread::sleep(limits::TICK);
-                for engine in self.engines.lock().expect("no panic happens while the engines are held").iter() {
+                for engine in self
+                    .engines
+                    .lock()
+                    .expect("no panic happens while the engines are held")
+                    .iter()
+                {
                     engine.increment_epoch();
                 }
-                idle = if self.on_core.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
+                idle = if self.on_core.load(Ordering::SeqCst) == 0 {
+                    idle + 1
+                } else {
+                    0
+                };
             }
         }
     }
@@ -215,7 +229,10 @@ mod tests {
         // 20 ms saved up, 30 ms spent: 10 ms owed, which 100m earn in 100 ms.
         meter.charge(30_000_000);
         let debt = meter.debt().expect("overspent");
-        assert!(debt <= Duration::from_millis(100) && debt > Duration::from_millis(50), "{debt:?}");
+        assert!(
+            debt <= Duration::from_millis(100) && debt > Duration::from_millis(50),
+            "{debt:?}"
+        );
         assert_eq!(meter.used_nanos(), 30_000_000);
     }
 
@@ -229,7 +246,11 @@ mod tests {
     #[test]
     fn no_more_than_the_burst_is_saved() {
         let start = Instant::now();
-        let mut bucket = Bucket { rate: 500_000_000, tokens: -5_000_000, refilled: start };
+        let mut bucket = Bucket {
+            rate: 500_000_000,
+            tokens: -5_000_000,
+            refilled: start,
+        };
         bucket.refill(start + Duration::from_millis(10));
         assert_eq!(bucket.tokens, 0);
         bucket.refill(start + Duration::from_secs(3600));

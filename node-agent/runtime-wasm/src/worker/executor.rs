@@ -43,7 +43,11 @@ impl Executor {
                 .name("servers".into())
                 .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
         }
-        Ok(Self(Arc::new(Inner { commands: handle, servers, next: AtomicUsize::new(0) })))
+        Ok(Self(Arc::new(Inner {
+            commands: handle,
+            servers,
+            next: AtomicUsize::new(0),
+        })))
     }
 
     pub(crate) fn commands(&self) -> &Handle {

@@ -26,7 +26,11 @@ pub(crate) struct Exit {
 
 impl Exit {
     pub(crate) fn code(code: i32) -> Self {
-        Self { code, reason: if code == 0 { "Completed" } else { "Error" }, message: String::new() }
+        Self {
+            code,
+            reason: if code == 0 { "Completed" } else { "Error" },
+            message: String::new(),
+        }
     }
     /// Asked to stop while nothing was listening for it.
     pub(crate) fn interrupted() -> Self {
@@ -36,11 +40,19 @@ impl Exit {
         Self::code(137)
     }
     pub(crate) fn host_failed(why: &str) -> Self {
-        Self { code: 139, reason: "Error", message: cut(format!("the host of the guest failed: {why}")) }
+        Self {
+            code: 139,
+            reason: "Error",
+            message: cut(format!("the host of the guest failed: {why}")),
+        }
     }
     pub(crate) fn evicted(limit: u64) -> Self {
         let message = format!("Container exceeded its local ephemeral storage limit \"{limit}\".");
-        Self { code: 137, reason: "Evicted", message }
+        Self {
+            code: 137,
+            reason: "Evicted",
+            message,
+        }
     }
 
     /// What an error out of a guest means.
@@ -49,9 +61,17 @@ impl Exit {
             return Self::code(exit.0);
         }
         if let Some(exceeded) = error.downcast_ref::<MemoryExceeded>() {
-            return Self { code: 137, reason: "OOMKilled", message: exceeded.to_string() };
+            return Self {
+                code: 137,
+                reason: "OOMKilled",
+                message: exceeded.to_string(),
+            };
         }
-        Self { code: 134, reason: "Error", message: cut(format!("{error:?}")) }
+        Self {
+            code: 134,
+            reason: "Error",
+            message: cut(format!("{error:?}")),
+        }
     }
 
     pub(crate) fn is_out_of_memory(&self) -> bool {
@@ -78,7 +98,10 @@ mod tests {
     #[test]
     fn a_deep_backtrace_is_cut_to_its_cause() {
         let exit = Exit::from_error(&wasmtime::Error::msg(format!("{}cause", "é".repeat(5000))));
-        assert!(exit.message.len() <= limits::MESSAGE_BYTES_MAX && exit.message.ends_with("cause\n") || exit.message.ends_with("cause"));
+        assert!(
+            exit.message.len() <= limits::MESSAGE_BYTES_MAX && exit.message.ends_with("cause\n")
+                || exit.message.ends_with("cause")
+        );
         assert_eq!((exit.code, exit.reason), (134, "Error"));
     }
 

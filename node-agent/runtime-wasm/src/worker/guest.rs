@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use skiff_runtime::{ContainerSpec, SandboxSpec};
+use skiff_runtime::ContainerSpec;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -23,7 +23,6 @@ pub(crate) struct Guest {
     pub(super) table: ResourceTable,
     outgoing: Outgoing,
     memory: InstanceMemory,
-    pub(super) net: Arc<PodNet>,
 }
 
 /// Store data of a core module of WASI preview 1.
@@ -34,7 +33,6 @@ pub(crate) struct CoreGuest {
 
 /// What all instances of one container have in common.
 pub(crate) struct Surroundings {
-    pub(crate) sandbox: Arc<SandboxSpec>,
     pub(crate) spec: ContainerSpec,
     pub(crate) log: Arc<ContainerLog>,
     pub(crate) memory: Arc<ContainerMemory>,
@@ -60,7 +58,11 @@ impl Surroundings {
         }
         net::restrict(&mut wasi, &self.net);
         for mount in &self.spec.mounts {
-            let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+            let perms = if mount.read_only {
+                FsPerms::ReadOnly
+            } else {
+                FsPerms::ReadWrite
+            };
             wasi.preopened_dir(&mount.host_path, &mount.container_path, perms)?;
         }
         Ok(wasi)
@@ -85,7 +87,6 @@ impl Surroundings {
             table,
             outgoing: Outgoing::new(self.net.clone()),
             memory: InstanceMemory::new(self.memory.clone()),
-            net: self.net.clone(),
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.memory);
@@ -97,7 +98,10 @@ impl Surroundings {
     /// A store for a core module.
     pub(crate) fn core_store(&self, engine: &Engine, stdin: Stdin) -> wasmtime::Result<Store<CoreGuest>> {
         let wasi = self.wasi(Some(stdin))?.build_p1();
-        let guest = CoreGuest { wasi, memory: InstanceMemory::new(self.memory.clone()) };
+        let guest = CoreGuest {
+            wasi,
+            memory: InstanceMemory::new(self.memory.clone()),
+        };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.memory);
         bound(&mut store);
@@ -114,13 +118,20 @@ fn bound<T: 'static>(store: &mut Store<T>) {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.outgoing,
+        }
     }
 }
 

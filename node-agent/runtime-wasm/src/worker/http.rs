@@ -113,7 +113,9 @@ async fn drain(
     fatal: &mut mpsc::Receiver<Exit>,
 ) -> Exit {
     loop {
-        let Stop::By(deadline) = *stop.borrow_and_update() else { return Exit::code(0) };
+        let Stop::By(deadline) = *stop.borrow_and_update() else {
+            return Exit::code(0);
+        };
         tokio::select! {
             () = server.connections.wait() => return Exit::code(0),
             Some(exit) = fatal.recv() => return exit,
@@ -142,7 +144,9 @@ async fn accept(server: &Arc<Server>, listener: &TcpListener, executor: &Executo
 
 async fn serve(server: Arc<Server>, stream: std::net::TcpStream) {
     let killed = server.killed.clone();
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let Ok(stream) = TcpStream::from_std(stream) else {
+        return;
+    };
     let _ = stream.set_nodelay(true);
     // The protocol detection that follows has no deadline of its own.
     let first_byte = timeout(limits::HEADER_DEADLINE, stream.readable());
@@ -151,7 +155,10 @@ async fn serve(server: Arc<Server>, stream: std::net::TcpStream) {
         () = server.draining.cancelled() => return,
     }
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::HEADER_DEADLINE);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HEADER_DEADLINE);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -183,7 +190,9 @@ async fn answer(server: Arc<Server>, request: Request<Incoming>) -> Response<Was
     }
     let Some(turn) = turn(&server).await else {
         let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n");
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(limits::RETRY_AFTER_SECONDS));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static(limits::RETRY_AFTER_SECONDS));
         return response;
     };
     request::handle(server, request, turn).await
@@ -213,7 +222,9 @@ async fn turn(server: &Server) -> Option<OwnedSemaphorePermit> {
 
 /// A response of the host's own.
 pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<WasiBody> {
-    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync();
+    let body = Full::new(Bytes::from_static(text.as_bytes()))
+        .map_err(|never| match never {})
+        .boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response

@@ -67,7 +67,10 @@ impl ContainerLog {
             dropped: 0,
             rotated: 0,
         };
-        Ok(Self { path, state: Mutex::new(state) })
+        Ok(Self {
+            path,
+            state: Mutex::new(state),
+        })
     }
 
     /// Writes whole lines; `partial` marks a piece of a line that goes on.
@@ -84,7 +87,10 @@ impl ContainerLog {
             }
             if state.dropped > 0 {
                 let dropped = std::mem::take(&mut state.dropped);
-                let text = format!("skiff: {dropped} log lines dropped (more than {} bytes per second)", limits::LOG_BYTES_PER_SECOND);
+                let text = format!(
+                    "skiff: {dropped} log lines dropped (more than {} bytes per second)",
+                    limits::LOG_BYTES_PER_SECOND
+                );
                 stamp.record(&mut records, Stream::Stderr, false, text.as_bytes());
             }
             stamp.record(&mut records, stream, *partial, line);
@@ -131,10 +137,18 @@ impl ContainerLog {
     pub(crate) fn finish(&self) {
         let mut state = self.state.lock().expect("no panic happens while a log is held");
         if state.dropped > 0 {
-            let text = format!("skiff: {} log lines dropped (log rate limit)", std::mem::take(&mut state.dropped));
+            let text = format!(
+                "skiff: {} log lines dropped (log rate limit)",
+                std::mem::take(&mut state.dropped)
+            );
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let mut records = Vec::new();
-            Stamp::new(now.as_secs() as i64, now.subsec_nanos()).record(&mut records, Stream::Stderr, false, text.as_bytes());
+            Stamp::new(now.as_secs() as i64, now.subsec_nanos()).record(
+                &mut records,
+                Stream::Stderr,
+                false,
+                text.as_bytes(),
+            );
             self.append(&mut state, &records);
         }
         state.file = None;
@@ -196,11 +210,19 @@ pub(crate) struct LogStream {
 
 impl LogStream {
     pub(crate) fn new(log: Arc<ContainerLog>, stream: Stream) -> Self {
-        Self { log, stream, pending: Arc::default() }
+        Self {
+            log,
+            stream,
+            pending: Arc::default(),
+        }
     }
 
     fn share(&self) -> Self {
-        Self { log: self.log.clone(), stream: self.stream, pending: self.pending.clone() }
+        Self {
+            log: self.log.clone(),
+            stream: self.stream,
+            pending: self.pending.clone(),
+        }
     }
 
     fn accept(&self, bytes: &[u8]) {
@@ -298,7 +320,9 @@ mod tests {
 
     fn written(directory: &Path) -> Vec<String> {
         let text = std::fs::read_to_string(directory.join("web/0.log")).expect("log");
-        text.lines().map(|line| line.split_once(' ').expect("a time").1.to_owned()).collect()
+        text.lines()
+            .map(|line| line.split_once(' ').expect("a time").1.to_owned())
+            .collect()
     }
 
     #[test]
@@ -309,7 +333,10 @@ mod tests {
         out.accept(b"one\ntw");
         out.accept(b"o\n\nend");
         drop(out);
-        assert_eq!(written(directory.path()), ["stdout F one", "stdout F two", "stdout F ", "stdout F end"]);
+        assert_eq!(
+            written(directory.path()),
+            ["stdout F one", "stdout F two", "stdout F ", "stdout F end"]
+        );
     }
 
     #[test]
@@ -349,7 +376,9 @@ mod tests {
         for _ in 0..8 {
             log.append(&mut state, &vec![b'\n'; limits::LOG_FILE_BYTES_MAX as usize]);
         }
-        let files = std::fs::read_dir(directory.path().join("web")).expect("directory").count();
+        let files = std::fs::read_dir(directory.path().join("web"))
+            .expect("directory")
+            .count();
         assert_eq!(files as u32, limits::LOG_FILES_MAX);
     }
 

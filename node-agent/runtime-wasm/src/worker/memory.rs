@@ -24,7 +24,10 @@ pub(crate) struct ContainerMemory {
 impl ContainerMemory {
     /// None = no limit of its own.
     pub(crate) fn new(limit: Option<u64>) -> Self {
-        Self { limit: limit.unwrap_or(u64::MAX), used: AtomicU64::new(0) }
+        Self {
+            limit: limit.unwrap_or(u64::MAX),
+            used: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -32,7 +35,10 @@ impl ContainerMemory {
     }
 
     fn charge(&self, bytes: u64) -> Result<(), MemoryExceeded> {
-        let exceeded = |used: u64| MemoryExceeded { limit: self.limit, wanted: used.saturating_add(bytes) };
+        let exceeded = |used: u64| MemoryExceeded {
+            limit: self.limit,
+            wanted: used.saturating_add(bytes),
+        };
         self.used
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(bytes).filter(|sum| *sum <= self.limit)
@@ -52,7 +58,11 @@ pub(crate) struct InstanceMemory {
 
 impl InstanceMemory {
     pub(crate) fn new(container: Arc<ContainerMemory>) -> Self {
-        Self { container, charged: 0, last: 0 }
+        Self {
+            container,
+            charged: 0,
+            last: 0,
+        }
     }
 
     fn grow(&mut self, bytes: u64) -> wasmtime::Result<bool> {
@@ -128,7 +138,9 @@ mod tests {
         drop(second);
         assert_eq!(container.used(), 65536);
         assert!(first.memory_growing(65536, 3 * 65536, None).expect("room again"));
-        first.memory_grow_failed(wasmtime::Error::msg("no slot")).expect("taken back");
+        first
+            .memory_grow_failed(wasmtime::Error::msg("no slot"))
+            .expect("taken back");
         drop(first);
         assert_eq!(container.used(), 0);
     }

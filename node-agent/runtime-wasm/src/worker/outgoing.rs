@@ -55,22 +55,28 @@ async fn send(net: Arc<PodNet>, mut request: hyper::Request<WasiBody>, options: 
 
     // One deadline for resolving, connecting and the TLS handshake together: an upstream cannot drip through it.
     let deadline = tokio::time::Instant::now() + connecting;
-    let stream = timeout_at(deadline, connect(&net, &host, port)).await.map_err(|_| Error::ConnectionTimeout)??;
+    let stream = timeout_at(deadline, connect(&net, &host, port))
+        .await
+        .map_err(|_| Error::ConnectionTimeout)??;
     if !tls {
         return exchange(stream, request, first_byte, between).await;
     }
     let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(name).map_err(Error::InvalidDnsNameError)?;
     let connector = tokio_rustls::TlsConnector::from(tls_config());
-    let stream = timeout_at(deadline, connector.connect(name, stream)).await.map_err(|_| Error::ConnectionTimeout)?;
+    let stream = timeout_at(deadline, connector.connect(name, stream))
+        .await
+        .map_err(|_| Error::ConnectionTimeout)?;
     exchange(stream.map_err(Error::Tls)?, request, first_byte, between).await
 }
 
 /// Connects to the first reachable address that the pod may reach, from the pod's own address.
 async fn connect(net: &PodNet, host: &str, port: u16) -> Result<TcpStream, Error> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let resolved: Vec<SocketAddr> =
-        tokio::net::lookup_host((host, port)).await.map_err(Error::Connect)?.collect();
+    let resolved: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(Error::Connect)?
+        .collect();
     let mut failure = None;
     for address in &resolved {
         if !net.may_reach(address.ip()) {
@@ -82,13 +88,20 @@ async fn connect(net: &PodNet, host: &str, port: u16) -> Result<TcpStream, Error
         }
     }
     Err(failure.unwrap_or(match resolved.is_empty() {
-        true => Error::DnsError { rcode: Some("no address".into()), info_code: None },
+        true => Error::DnsError {
+            rcode: Some("no address".into()),
+            info_code: None,
+        },
         false => Error::DestinationIpProhibited,
     }))
 }
 
 async fn connect_from(net: &PodNet, address: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     if net.ip.is_ipv4() == address.is_ipv4() {
         // Without the pod's address on this node the kernel chooses one.
         let _ = socket.bind(SocketAddr::new(net.ip, 0));
@@ -102,14 +115,15 @@ fn tls_config() -> Arc<rustls::ClientConfig> {
     static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
     CONFIG
         .get_or_init(|| {
-            let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
-            let config = rustls::ClientConfig::builder_with_provider(Arc::new(
-                rustls::crypto::aws_lc_rs::default_provider(),
-            ))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            let roots = rustls::RootCertStore {
+                roots: webpki_roots::TLS_SERVER_ROOTS.into(),
+            };
+            let config =
+                rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                    .with_safe_default_protocol_versions()
+                    .expect("the provider has the default versions")
+                    .with_root_certificates(roots)
+                    .with_no_client_auth();
             Arc::new(config)
         })
         .clone()
@@ -136,8 +150,21 @@ where
         }
     };
     let response = response.map_err(|_| Error::ConnectionReadTimeout)??;
-    let body = |incoming| Timed { incoming, between, waiting: None }.boxed_unsync();
-    let done: Done = Box::new(async move { if ended { Ok(()) } else { connection.await.map_err(Error::from) } });
+    let body = |incoming| {
+        Timed {
+            incoming,
+            between,
+            waiting: None,
+        }
+        .boxed_unsync()
+    };
+    let done: Done = Box::new(async move {
+        if ended {
+            Ok(())
+        } else {
+            connection.await.map_err(Error::from)
+        }
+    });
     Ok((response.map(body), done))
 }
 
@@ -162,8 +189,13 @@ impl Body for Timed {
             return Poll::Ready(frame.map(|frame| frame.map_err(Error::from)));
         }
         let between = self.between;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(between)));
-        waiting.as_mut().poll(cx).map(|()| Some(Err(Error::ConnectionReadTimeout)))
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(between)));
+        waiting
+            .as_mut()
+            .poll(cx)
+            .map(|()| Some(Err(Error::ConnectionReadTimeout)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -47,7 +47,11 @@ impl Runner {
         ticker().add(&engine).map_err(wasmtime::Error::from)?;
         let linker = guest::linker(&engine, flavour == Flavour::P3)?;
         let core_linker = guest::core_linker(&engine)?;
-        Ok(Self { engine, linker, core_linker })
+        Ok(Self {
+            engine,
+            linker,
+            core_linker,
+        })
     }
 }
 
@@ -60,12 +64,20 @@ pub(crate) struct Programs {
 
 impl Programs {
     pub(crate) fn new(slots: u32) -> Self {
-        Self { slots, runners: Mutex::default(), loaded: Mutex::default() }
+        Self {
+            slots,
+            runners: Mutex::default(),
+            loaded: Mutex::default(),
+        }
     }
 
     /// The program of this artifact if some container uses it already.
     pub(crate) fn loaded(&self, artifact: &Artifact) -> Option<Arc<Program>> {
-        self.loaded.lock().expect("no panic happens while the programs are held").get(&artifact.sha256)?.upgrade()
+        self.loaded
+            .lock()
+            .expect("no panic happens while the programs are held")
+            .get(&artifact.sha256)?
+            .upgrade()
     }
 
     /// Loads and links. Errors: not what the agent vouched for, or an import that the linker lacks.
@@ -75,14 +87,20 @@ impl Programs {
             false => WireError::Unrunnable(first_line(&error)),
         };
         let program = Arc::new(self.open(artifact).map_err(refused)?);
-        let mut loaded = self.loaded.lock().expect("no panic happens while the programs are held");
+        let mut loaded = self
+            .loaded
+            .lock()
+            .expect("no panic happens while the programs are held");
         loaded.retain(|_, program| program.strong_count() > 0);
         loaded.insert(artifact.sha256.clone(), Arc::downgrade(&program));
         Ok(program)
     }
 
     fn runner(&self, flavour: Flavour) -> wasmtime::Result<Arc<Runner>> {
-        let mut runners = self.runners.lock().expect("no panic happens while the engines are held");
+        let mut runners = self
+            .runners
+            .lock()
+            .expect("no panic happens while the engines are held");
         if let Some(runner) = runners.get(&flavour) {
             return Ok(runner.clone());
         }
@@ -101,8 +119,15 @@ impl Programs {
         }
         // The same open file that was checked, not whatever the path names by now.
         let checked = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let Runner { engine, linker, core_linker } = &*runner;
-        #[expect(unsafe_code, reason = "the agent compiled this file itself and vouches for its sha256, checked above")]
+        let Runner {
+            engine,
+            linker,
+            core_linker,
+        } = &*runner;
+        #[expect(
+            unsafe_code,
+            reason = "the agent compiled this file itself and vouches for its sha256, checked above"
+        )]
         let (module, component) = unsafe {
             match artifact.kind {
                 Kind::CoreP1 => (Some(Module::deserialize_file(engine, checked)?), None),
@@ -127,5 +152,9 @@ impl Programs {
 
 /// An error and its causes in one line.
 pub(crate) fn first_line(error: &wasmtime::Error) -> String {
-    format!("{error:#}").lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    format!("{error:#}")
+        .lines()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -1,8 +1,8 @@
 //! One request: a store, an instance, the guest's answer.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -53,23 +53,47 @@ impl Answers {
         self.0.lock().expect("no panic happens while an answer is held").take()
     }
     fn is_given(&self) -> bool {
-        self.0.lock().expect("no panic happens while an answer is held").is_none()
+        self.0
+            .lock()
+            .expect("no panic happens while an answer is held")
+            .is_none()
     }
 }
 
 /// Runs the guest for one request. The turn is given back when the guest has ended.
-pub(super) async fn handle(server: Arc<Server>, request: Request<Incoming>, turn: OwnedSemaphorePermit) -> Response<WasiBody> {
+pub(super) async fn handle(
+    server: Arc<Server>,
+    request: Request<Incoming>,
+    turn: OwnedSemaphorePermit,
+) -> Response<WasiBody> {
     let (answers, answer) = oneshot::channel();
     let (client, client_gone) = oneshot::channel::<()>();
     let progress = Arc::new(Progress::default());
-    tokio::spawn(run(server, request, Answers::new(answers), client_gone, progress.clone(), turn));
+    tokio::spawn(run(
+        server,
+        request,
+        Answers::new(answers),
+        client_gone,
+        progress.clone(),
+        turn,
+    ));
     match answer.await {
         Ok(Ok(response)) => {
             progress.answered.store(true, Ordering::Release);
-            response.map(|body| GuestBody { body, progress, _client: client }.boxed_unsync())
+            response.map(|body| {
+                GuestBody {
+                    body,
+                    progress,
+                    _client: client,
+                }
+                .boxed_unsync()
+            })
         }
         Ok(Err(status)) => plain(status, explain(status)),
-        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, explain(StatusCode::INTERNAL_SERVER_ERROR)),
+        Err(_) => plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            explain(StatusCode::INTERNAL_SERVER_ERROR),
+        ),
     }
 }
 
@@ -109,8 +133,14 @@ async fn run(
             failing.defuse();
             return;
         }
-        Ok(Ok(())) => (StatusCode::INTERNAL_SERVER_ERROR, "the component set no response".to_owned()),
-        Err(_) => (StatusCode::GATEWAY_TIMEOUT, format!("not done after {:?}", limits::REQUEST_DEADLINE)),
+        Ok(Ok(())) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the component set no response".to_owned(),
+        ),
+        Err(_) => (
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("not done after {:?}", limits::REQUEST_DEADLINE),
+        ),
         Ok(Err(error)) => {
             let exit = Exit::from_error(&error);
             if exit.is_out_of_memory() {
@@ -118,11 +148,18 @@ async fn run(
                 return;
             }
             let busy = error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some();
-            let status = if busy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
+            let status = if busy {
+                StatusCode::SERVICE_UNAVAILABLE
+            } else {
+                StatusCode::INTERNAL_SERVER_ERROR
+            };
             (status, exit.message)
         }
     };
-    container.surroundings.log.note(&format!("request {line} failed: {why}"));
+    container
+        .surroundings
+        .log
+        .note(&format!("request {line} failed: {why}"));
     answers.give(Err(status));
 }
 
@@ -185,7 +222,10 @@ async fn call_p3(
         .run_concurrent(async |accessor| {
             let (request, sent) = accessor.with(|mut store| {
                 let (request, sent) = p3::Request::from_http(store.get().http().hooks, request);
-                (request, Box::pin(sent) as Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>)
+                (
+                    request,
+                    Box::pin(sent) as Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>,
+                )
             });
             let response = match service.handle(accessor, request).await? {
                 Ok(response) => accessor.with(|store| response.into_http(store, sent))?,
@@ -206,7 +246,11 @@ async fn call_p3(
 
 /// WASI 0.3 takes scheme and authority from the URI, which HTTP/1.1 leaves to the Host header.
 fn with_authority(mut request: Request<Incoming>) -> Request<Incoming> {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    let host = request
+        .headers()
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .map(str::to_owned);
     let mut parts = request.uri().clone().into_parts();
     parts.scheme = Some(hyper::http::uri::Scheme::HTTP);
     if parts.authority.is_none() {

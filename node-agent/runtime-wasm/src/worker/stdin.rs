@@ -42,7 +42,10 @@ impl IsTerminal for Stdin {
 impl StdinStream for Stdin {
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
         let waiting = Box::pin(self.closed.clone().cancelled_owned());
-        Box::new(Reader { stdin: self.clone(), waiting })
+        Box::new(Reader {
+            stdin: self.clone(),
+            waiting,
+        })
     }
     fn p2_stream(&self) -> Box<dyn InputStream> {
         Box::new(self.clone())

@@ -17,14 +17,22 @@ pub(crate) async fn watch(surroundings: &Surroundings) -> Exit {
     let Some(limit) = surroundings.spec.resources.ephemeral_storage_limit_bytes else {
         return std::future::pending().await;
     };
-    let writable: Vec<_> =
-        surroundings.spec.mounts.iter().filter(|m| !m.read_only).map(|m| m.host_path.clone()).collect();
+    let writable: Vec<_> = surroundings
+        .spec
+        .mounts
+        .iter()
+        .filter(|m| !m.read_only)
+        .map(|m| m.host_path.clone())
+        .collect();
     loop {
         tokio::time::sleep(MEASURE_INTERVAL).await;
         let mounts = writable.clone();
         let measured = tokio::task::spawn_blocking(move || {
             let mut left = ENTRIES_MAX;
-            mounts.iter().map(|path| bytes_in(path, &mut left)).fold(0, u64::saturating_add)
+            mounts
+                .iter()
+                .map(|path| bytes_in(path, &mut left))
+                .fold(0, u64::saturating_add)
         });
         let used = measured.await.unwrap_or(0).saturating_add(surroundings.log.bytes());
         if used > limit {
@@ -36,7 +44,9 @@ pub(crate) async fn watch(surroundings: &Surroundings) -> Exit {
 /// Bytes allocated under a directory, links not followed.
 fn bytes_in(directory: &Path, left: &mut usize) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return 0;
+    };
     let mut sum = 0_u64;
     for entry in entries.flatten() {
         if *left == 0 {

@@ -1,0 +1,219 @@
+//! Guests as text: commands of WASI preview 1, command components, and server components.
+
+use super::component;
+
+fn wat(text: &str) -> Vec<u8> {
+    wat::parse_str(text).expect("the fixture's text")
+}
+
+/// A preview 1 command whose `_start` is this body.
+pub fn command(imports: &str, rest: &str) -> Vec<u8> {
+    wat(&format!("(module {imports} (memory (export \"memory\") 1) {rest})"))
+}
+
+const EXIT: &str = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
+const WRITE: &str =
+    r#"(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))"#;
+const POLL: &str =
+    r#"(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
+
+pub fn exits(code: i32) -> Vec<u8> {
+    command(
+        EXIT,
+        &format!(r#"(func (export "_start") (call $exit (i32.const {code})))"#),
+    )
+}
+
+/// Sleeps an hour at a time.
+pub fn sleeps() -> Vec<u8> {
+    command(
+        POLL,
+        r#"(func (export "_start")
+            (i32.store (i32.const 16) (i32.const 1))
+            (i64.store (i32.const 24) (i64.const 3600000000000))
+            (loop $again (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128))) (br $again)))"#,
+    )
+}
+
+/// Waits for the end of stdin, then exits with 5.
+pub fn heeds_stdin() -> Vec<u8> {
+    let read = r#"(import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))"#;
+    command(
+        &format!("{read} {EXIT}"),
+        r#"(func (export "_start")
+            (i32.store (i32.const 0) (i32.const 64))
+            (i32.store (i32.const 4) (i32.const 16))
+            (loop $again
+                (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 32)))
+                (br_if $again (i32.load (i32.const 32))))
+            (call $exit (i32.const 5)))"#,
+    )
+}
+
+pub fn prints(text: &str) -> Vec<u8> {
+    let escaped = text.replace('\n', "\\n");
+    command(
+        WRITE,
+        &format!(
+            r#"(data (i32.const 64) "{escaped}")
+            (func (export "_start")
+                (i32.store (i32.const 0) (i32.const 64))
+                (i32.store (i32.const 4) (i32.const {}))
+                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))))"#,
+            text.len()
+        ),
+    )
+}
+
+/// Writes 64 KiB without a newline, again and again, `times` times.
+pub fn floods(byte: &str, times: u32) -> Vec<u8> {
+    command(
+        WRITE,
+        &format!(
+            r#"(func (export "_start") (local $left i32)
+                (memory.fill (i32.const 64) (i32.const {byte}) (i32.const 60000))
+                (i32.store (i32.const 0) (i32.const 64))
+                (i32.store (i32.const 4) (i32.const 60000))
+                (local.set $left (i32.const {times}))
+                (loop $again
+                    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))
+                    (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#
+        ),
+    )
+}
+
+/// Prints its arguments and environment, each ended by a NUL that becomes a newline.
+pub fn prints_surroundings() -> Vec<u8> {
+    let get = |name: &str| {
+        format!(
+            r#"(import "wasi_snapshot_preview1" "{name}_get" (func ${name}_get (param i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "{name}_sizes_get" (func ${name}_sizes (param i32 i32) (result i32)))"#
+        )
+    };
+    let part = |name: &str| {
+        format!(
+            r#"(drop (call ${name}_sizes (i32.const 0) (i32.const 4)))
+            (drop (call ${name}_get (i32.const 1024) (i32.const 4096)))
+            (local.set $i (i32.const 0))
+            (block $done (loop $next
+                (br_if $done (i32.ge_u (local.get $i) (i32.load (i32.const 4))))
+                (if (i32.eqz (i32.load8_u (i32.add (i32.const 4096) (local.get $i))))
+                    (then (i32.store8 (i32.add (i32.const 4096) (local.get $i)) (i32.const 10))))
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br $next)))
+            (i32.store (i32.const 16) (i32.const 4096))
+            (i32.store (i32.const 20) (i32.load (i32.const 4)))
+            (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 32)))"#
+        )
+    };
+    command(
+        &format!("{} {} {WRITE}", get("args"), get("environ")),
+        &format!(
+            r#"(func (export "_start") (local $i i32) {} {})"#,
+            part("args"),
+            part("environ")
+        ),
+    )
+}
+
+/// Creates `file` in its first preopen (descriptor 3) and exits with the errno.
+pub fn creates_file() -> Vec<u8> {
+    let open = r#"(import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))"#;
+    command(
+        &format!("{open} {EXIT}"),
+        r#"(data (i32.const 64) "file")
+        (func (export "_start")
+            (call $exit (call $open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 4)
+                (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 128))))"#,
+    )
+}
+
+pub fn traps() -> Vec<u8> {
+    command(
+        "",
+        r#"(func $boom unreachable) (func $caller (call $boom)) (func (export "_start") (call $caller))"#,
+    )
+}
+
+pub fn spins() -> Vec<u8> {
+    command("", r#"(func (export "_start") (loop $l (br $l)))"#)
+}
+
+pub fn overflows_stack() -> Vec<u8> {
+    command(
+        "",
+        r#"(func $f (param i32) (result i32) (i32.add (i32.const 1) (call $f (local.get 0))))
+        (func (export "_start") (drop (call $f (i32.const 0))))"#,
+    )
+}
+
+/// Grows its memory page by page and touches each, for ever.
+pub fn hogs_memory() -> Vec<u8> {
+    command(
+        "",
+        r#"(func (export "_start")
+        (loop $l (drop (memory.grow (i32.const 16))) (br $l)))"#,
+    )
+}
+
+pub fn hogs_tables() -> Vec<u8> {
+    command(
+        "",
+        r#"(table $t 1 funcref)
+        (func (export "_start") (loop $l (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $l)))"#,
+    )
+}
+
+/// Traps in its start function, before `_start`.
+pub fn traps_at_start() -> Vec<u8> {
+    command("", r#"(func $boom unreachable) (start $boom) (func (export "_start"))"#)
+}
+
+/// A command component: `run` with this body, which leaves 0 (ok) or 1 (error).
+pub fn command_component(body: &str) -> Vec<u8> {
+    component(
+        "command",
+        &format!(
+            r#"(module (memory (export "memory") 1)
+            (func (export "wasi:cli/run@0.2.0#run") (result i32) {body}))"#
+        ),
+    )
+}
+
+/// A server component that answers `hello from wasm`, and does this before and after its answer.
+pub fn server(before: &str, after: &str) -> Vec<u8> {
+    component(
+        "server",
+        &format!(
+            r#"(module
+            (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
+            (import "wasi:http/types@0.2.0" "[constructor]outgoing-response" (func $response (param i32) (result i32)))
+            (import "wasi:http/types@0.2.0" "[method]outgoing-response.body" (func $body (param i32 i32)))
+            (import "wasi:http/types@0.2.0" "[method]outgoing-body.write" (func $stream (param i32 i32)))
+            (import "wasi:http/types@0.2.0" "[static]response-outparam.set"
+                (func $set (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
+            (import "wasi:http/types@0.2.0" "[static]outgoing-body.finish" (func $finish (param i32 i32 i32 i32)))
+            (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"
+                (func $write (param i32 i32 i32 i32)))
+            (import "wasi:io/streams@0.2.0" "[resource-drop]output-stream" (func $drop_stream (param i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 64) "hello from wasm\n")
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192))
+            (func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)
+                (local $r i32) (local $b i32) (local $s i32)
+                {before}
+                (local.set $r (call $response (call $fields)))
+                (call $body (local.get $r) (i32.const 0))
+                (local.set $b (i32.load (i32.const 4)))
+                (call $set (local.get $out) (i32.const 0) (local.get $r)
+                    (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
+                (call $stream (local.get $b) (i32.const 0))
+                (local.set $s (i32.load (i32.const 4)))
+                (call $write (local.get $s) (i32.const 64) (i32.const 16) (i32.const 0))
+                {after}
+                (call $drop_stream (local.get $s))
+                (call $finish (local.get $b) (i32.const 0) (i32.const 0) (i32.const 256))))"#
+        ),
+    )
+}
