@@ -30,3 +30,5 @@ pub use memory::PodMemory;
 pub use observed::{ContainerPhase, ContainerView, Observed, Sandbox, SandboxView};
 pub use step::step;
 
+#[cfg(test)]
+mod tests;

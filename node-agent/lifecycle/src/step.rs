@@ -40,7 +40,9 @@ pub fn step(pod: &Pod, observed: &Observed, memory: &PodMemory, now: Timestamp) 
             termination::run(&mut plan);
         }
     }
-    let all_stopped = plan.is_stopping() && !plan.memory.may_be_running();
+    // Without a look a container may run that memory does not know of yet.
+    let has_looked = observed.sandbox != Sandbox::Unknown || plan.memory.terminal_phase.is_some();
+    let all_stopped = has_looked && plan.is_stopping() && !plan.memory.may_be_running();
     let status = pod_status::derive(pod, spec, observed, &mut plan.memory, all_stopped, now);
     let report = match () {
         () if observed.sandbox == Sandbox::Unknown => Report::Blind,

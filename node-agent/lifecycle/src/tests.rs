@@ -1,0 +1,10 @@
+//! Scripts: a line is a time and what happens; beside it stand the actions and events that must follow, and the status
+//! that users see.
+
+mod script;
+
+mod anything;
+mod probes;
+mod restarts;
+mod starting;
+mod stopping;

@@ -1,0 +1,247 @@
+//! From bound to running.
+
+use expect_test::expect;
+
+use super::script::{World, play};
+
+const ONE: &str = "containers: [{name: web, image: 'web:v1'}]";
+
+#[test]
+fn a_pod_starts_as_soon_as_volumes_image_and_sandbox_are_there() {
+    expect![[r#"
+        0s                             | PrepareVolumes, PullImage web/0, CreateSandbox
+                                        | Pending; web: ContainerCreating
+        1s    image web                | CreateContainer web/0, StartContainer web
+                                        | Running ready; web: running
+        2s    look                     | 
+                                        | Running ready; web: running
+    "#]]
+    .assert_eq(&play(ONE, "0s\n1s image web\n2s look"));
+}
+
+#[test]
+fn a_failed_pull_is_told_and_tried_again_with_growing_waits() {
+    let script = "0s\n1s nopull web\n4s look\n11s look\n12s nopull web\n32s look\n33s image web";
+    expect![[r#"
+        0s                             | PrepareVolumes, PullImage web/0, CreateSandbox
+                                        | Pending; web: ContainerCreating
+                                        ! Failed Failed to pull image "web:v1": not found
+                                        ! Failed Error: ErrImagePull
+        1s    nopull web               | 
+                                        | Pending; web: ErrImagePull (not found)  wake 4s
+        4s    look                     | ! BackOff Back-off pulling image "web:v1", ! Failed Error: ImagePullBackOff
+                                        | Pending; web: ImagePullBackOff (Back-off pulling image "web:v1": ErrImagePull: not found)  wake 11s
+        11s   look                     | PullImage web/0
+                                        | Pending; web: ImagePullBackOff (Back-off pulling image "web:v1": ErrImagePull: not found)
+                                        ! Failed Failed to pull image "web:v1": not found
+                                        ! Failed Error: ErrImagePull
+        12s   nopull web               | 
+                                        | Pending; web: ErrImagePull (not found)  wake 15s
+        32s   look                     | PullImage web/0
+                                        | Pending; web: ImagePullBackOff (Back-off pulling image "web:v1": ErrImagePull: not found)
+        33s   image web                | CreateContainer web/0, StartContainer web
+                                        | Running ready; web: running
+    "#]].assert_eq(&play(ONE, script));
+}
+
+#[test]
+fn init_containers_run_in_order_and_sidecars_stay() {
+    let spec = "
+initContainers:
+- {name: first, image: i}
+- {name: side, image: i, restartPolicy: Always}
+- {name: second, image: i}
+containers: [{name: web, image: i}]";
+    let script = "0s\n1s image first\n2s exit first 0\n3s image side\n4s image second\n5s exit second 0\n6s image web\n\
+                  7s exit side 1\n8s image side";
+    expect![[r#"
+        0s                             | PrepareVolumes, PullImage first/0, CreateSandbox
+                                        | Pending; first: PodInitializing; side: PodInitializing; second: PodInitializing; web: PodInitializing
+        1s    image first              | CreateContainer first/0, StartContainer first
+                                        | Pending; first: running; side: PodInitializing; second: PodInitializing; web: PodInitializing
+        2s    exit first 0             | PullImage side/0
+                                        | Pending; first: Completed 0; side: PodInitializing; second: PodInitializing; web: PodInitializing
+        3s    image side               | CreateContainer side/0, StartContainer side, PullImage second/0
+                                        | Pending; first: Completed 0; side: running; second: PodInitializing; web: PodInitializing
+        4s    image second             | CreateContainer second/0, StartContainer second
+                                        | Pending; first: Completed 0; side: running; second: running; web: PodInitializing
+        5s    exit second 0            | PullImage web/0
+                                        | Pending; first: Completed 0; side: running; second: Completed 0; web: PodInitializing
+        6s    image web                | CreateContainer web/0, StartContainer web
+                                        | Running ready; first: Completed 0; side: running; second: Completed 0; web: running
+        7s    exit side 1              | PullImage side/1
+                                        | Running; first: Completed 0; side: Error 1; second: Completed 0; web: running
+        8s    image side               | CreateContainer side/1, StartContainer side
+                                        | Running ready; first: Completed 0; side: running x1 last Error 1; second: Completed 0; web: running
+    "#]].assert_eq(&play(spec, script));
+}
+
+#[test]
+fn an_init_container_that_fails_runs_again_or_fails_the_pod() {
+    let spec = |policy: &str| {
+        format!(
+            "restartPolicy: {policy}\ninitContainers: [{{name: init, image: i}}]\ncontainers: [{{name: web, image: i}}]"
+        )
+    };
+    let script = "0s\n1s image init\n2s exit init 1\n3s image init\n4s exit init 1";
+    expect![[r#"
+        0s                             | PrepareVolumes, PullImage init/0, CreateSandbox
+                                        | Pending; init: PodInitializing; web: PodInitializing
+        1s    image init               | CreateContainer init/0, StartContainer init
+                                        | Pending; init: running; web: PodInitializing
+        2s    exit init 1              | PullImage init/1
+                                        | Pending; init: Error 1; web: PodInitializing
+        3s    image init               | CreateContainer init/1, StartContainer init
+                                        | Pending; init: running x1 last Error 1; web: PodInitializing
+        4s    exit init 1              | ! BackOff Back-off restarting failed container init in pod web_default(uid)
+                                        | Pending; init: CrashLoopBackOff (back-off 10s restarting failed container=init pod=web_default(uid)) x1 last Error 1; web: PodInitializing  wake 14s
+    "#]].assert_eq(&play(&spec("Always"), script));
+    expect![[r#"
+        0s                             | PrepareVolumes, PullImage init/0, CreateSandbox
+                                        | Pending; init: PodInitializing; web: PodInitializing
+        1s    image init               | CreateContainer init/0, StartContainer init
+                                        | Pending; init: running; web: PodInitializing
+        2s    exit init 1              | RemoveSandbox, RemoveVolumes
+                                        | Failed; init: Error 1; web: PodInitializing
+        3s    look                     | 
+                                        | Failed; init: Error 1; web: PodInitializing
+    "#]]
+    .assert_eq(&play(&spec("Never"), "0s\n1s image init\n2s exit init 1\n3s look"));
+}
+
+#[test]
+fn a_container_that_cannot_be_made_waits_with_kubelets_reason() {
+    let script = "0s\n0.5s noconfig web configmap \"c\" not found\n1s image web\n10.5s look";
+    expect![[r#"
+        0s                             | PrepareVolumes, PullImage web/0, CreateSandbox
+                                        | Pending; web: ContainerCreating
+                                        ! Failed Error: configmap "c" not found
+        0.5s  noconfig web configmap "c" not found | 
+                                        | Pending; web: CreateContainerConfigError (configmap "c" not found)  wake 10.5s
+        1s    image web                | 
+                                        | Pending; web: CreateContainerConfigError (configmap "c" not found)  wake 10.5s
+        10.5s look                     | CreateContainer web/0, StartContainer web
+                                        | Running ready; web: running
+    "#]]
+    .assert_eq(&play(ONE, script));
+}
+
+#[test]
+fn volumes_that_fail_are_tried_again() {
+    let mut world = World::new(ONE);
+    world.pod.metadata.annotations = Some([("slow".to_owned(), "volumes".to_owned())].into());
+    let shown = [
+        "0s",
+        "0s volumes fail it failed",
+        "0s image web",
+        "0.5s look",
+        "0.5s volumes fail again",
+        "1.5s volumes ready",
+    ];
+    for line in shown {
+        world.line(line);
+    }
+    assert_eq!(world.status.phase.as_deref(), Some("Running"));
+}
+
+#[test]
+fn the_whole_status_of_a_running_pod_is_kubelets() {
+    let spec = "
+containers:
+- name: web
+  image: 'web:v1'
+  resources: {requests: {cpu: 100m}, limits: {memory: 64Mi}}
+  volumeMounts: [{name: v, mountPath: /v, readOnly: true}]";
+    let mut world = World::new(spec);
+    world.pod.metadata.generation = Some(1);
+    world.line("0s");
+    world.line("1s image web");
+    let text = serde_json::to_string_pretty(&world.status).unwrap();
+    expect![[r#"
+        {
+          "conditions": [
+            {
+              "lastTransitionTime": "2026-01-01T00:00:00Z",
+              "observedGeneration": 1,
+              "status": "True",
+              "type": "PodReadyToStartContainers"
+            },
+            {
+              "lastTransitionTime": "2026-01-01T00:00:00Z",
+              "observedGeneration": 1,
+              "status": "True",
+              "type": "Initialized"
+            },
+            {
+              "lastTransitionTime": "2026-01-01T00:00:01Z",
+              "observedGeneration": 1,
+              "status": "True",
+              "type": "Ready"
+            },
+            {
+              "lastTransitionTime": "2026-01-01T00:00:01Z",
+              "observedGeneration": 1,
+              "status": "True",
+              "type": "ContainersReady"
+            },
+            {
+              "lastTransitionTime": "2026-01-01T00:00:00Z",
+              "observedGeneration": 1,
+              "status": "True",
+              "type": "PodScheduled"
+            }
+          ],
+          "containerStatuses": [
+            {
+              "allocatedResources": {
+                "cpu": "100m"
+              },
+              "containerID": "wasm://web-0",
+              "image": "web:v1",
+              "imageID": "web@sha256:1",
+              "lastState": {},
+              "name": "web",
+              "ready": true,
+              "resources": {
+                "limits": {
+                  "memory": "64Mi"
+                },
+                "requests": {
+                  "cpu": "100m"
+                }
+              },
+              "restartCount": 0,
+              "started": true,
+              "state": {
+                "running": {
+                  "startedAt": "2026-01-01T00:00:01Z"
+                }
+              },
+              "volumeMounts": [
+                {
+                  "mountPath": "/v",
+                  "name": "v",
+                  "readOnly": true,
+                  "recursiveReadOnly": "Disabled"
+                }
+              ]
+            }
+          ],
+          "hostIP": "192.0.2.1",
+          "hostIPs": [
+            {
+              "ip": "192.0.2.1"
+            }
+          ],
+          "observedGeneration": 1,
+          "phase": "Running",
+          "podIP": "10.42.0.2",
+          "podIPs": [
+            {
+              "ip": "10.42.0.2"
+            }
+          ],
+          "startTime": "2026-01-01T00:00:00Z"
+        }"#]]
+    .assert_eq(&text);
+}
