@@ -10,6 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::garbage_collector::Graph;
 use crate::plan::ObjectKey;
 
 /// The owner reference with `controller: true`.
@@ -247,4 +248,15 @@ pub struct Caches {
     pub heartbeats: Heartbeats,
     /// When the NoExecute taints of each node last changed.
     pub taint_changes: Heartbeats,
+    graph: RwLock<Graph>,
+}
+
+impl Caches {
+    /// Who owns whom.
+    pub fn graph(&self) -> RwLockReadGuard<'_, Graph> {
+        self.graph.read().unwrap_or_else(PoisonError::into_inner)
+    }
+    pub fn graph_mut(&self) -> RwLockWriteGuard<'_, Graph> {
+        self.graph.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -11,8 +11,11 @@ mod caches;
 mod conditions;
 mod controller;
 mod deployment;
+mod event_expiry;
+mod garbage_collector;
 mod hash;
 mod labels;
+mod namespace;
 mod namespace_defaults;
 mod node_ipam;
 mod node_lifecycle;
@@ -25,7 +28,13 @@ mod taint_eviction;
 pub use caches::{Cache, Caches, Heartbeats, Indexed, ObjectMap, controller_of};
 pub use controller::{Context, Controller, FailedVerb, Failure};
 pub use deployment::DeploymentController;
+pub use event_expiry::{NAME as EVENT_EXPIRY, sweep as sweep_events};
+pub use garbage_collector::{GarbageCollector, Graph, GraphNode};
 pub use labels::matches as selects;
+pub use namespace::{
+    Content as NamespaceContent, NAME as NAMESPACE_CONTROLLER, World as NamespaceWorld, concerns as namespace_concerns,
+    reconcile as reconcile_namespace,
+};
 pub use namespace_defaults::{DEFAULT_SERVICE_ACCOUNT, ROOT_CA_MAP, RootCaController, ServiceAccountController};
 pub use node_ipam::{Network, NodeIpamController};
 pub use node_lifecycle::NodeLifecycleController;

@@ -13,8 +13,13 @@ pub(crate) fn now() -> Timestamp {
     "2026-01-01T12:00:00Z".parse().unwrap()
 }
 
+/// YAML 1.2, in which `n` is no boolean.
+pub(crate) fn yaml(text: &str) -> serde_json::Value {
+    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true }).unwrap()
+}
+
 pub(crate) fn from_yaml<T: DeserializeOwned>(text: &str) -> Arc<T> {
-    let value: serde_json::Value = serde_saphyr::from_str(text).unwrap();
+    let value: serde_json::Value = yaml(text);
     Arc::new(serde_json::from_value(value).unwrap())
 }
 

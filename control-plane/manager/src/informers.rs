@@ -123,7 +123,7 @@ where
 
 /// Doubling pauses, reset by the first event that comes through.
 #[derive(Debug, Default)]
-struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 

@@ -4,14 +4,19 @@
 //! **Invariant:** everything goes through the API like everyone else's requests; nothing here knows a store.
 //!
 //! Reading order: `config`, `wiring` (what exists), `informers` (watches fill caches), `controllers` (which change wakes
-//! which key), `queue`, `written`, `runner`, `executor`, `scheduling`, `recorder`, `election`.
+//! which key), `queue`, `written`, `runner`, `executor`, `collector` and `namespaces` (deletion), `scheduling`,
+//! `recorder`, `election`.
 
+mod collector;
 mod config;
 mod controllers;
+mod discovery;
 mod election;
 mod error;
+mod events;
 mod executor;
 mod informers;
+mod namespaces;
 mod queue;
 mod recorder;
 mod requests;

@@ -3,21 +3,27 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::runtime::watcher::Config;
-use skiff_controllers::{Caches, DEFAULT_SERVICE_ACCOUNT, ObjectKey, ROOT_CA_MAP};
+use skiff_controllers::{Caches, DEFAULT_SERVICE_ACCOUNT, GarbageCollector, ObjectKey, ROOT_CA_MAP, Resource};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::collector::Collector;
 use crate::config::{Clients, ManagerConfig};
 use crate::controllers::Controllers;
 use crate::election::Election;
+use crate::events;
 use crate::executor::Executor;
 use crate::informers::{Informer, all_synced};
+use crate::namespaces::Namespaces;
 use crate::recorder::Recorder;
 use crate::requests::Requests;
+use crate::runner::Runner;
 use crate::scheduling::Scheduling;
 
 /// Names in leases, `managedFields` and audit logs: Kubernetes' own.
@@ -36,17 +42,38 @@ pub(crate) async fn run(clients: Clients, config: ManagerConfig, shutdown: Cance
         Recorder::start(for_controllers.clone(), host.clone()),
     );
     let controllers = Controllers::new(&caches, &executor, &config);
+    let namespaces = Namespaces::new(caches.clone(), for_controllers.clone(), executor.clone());
+    let collector = {
+        let (runner, namespaces) = (
+            Runner::new(GarbageCollector, caches.clone(), executor.clone()),
+            namespaces.clone(),
+        );
+        Collector::new(caches.clone(), for_controllers.clone(), runner, move |namespace| {
+            namespaces.object_removed(namespace)
+        })
+    };
     let recorder = Recorder::start(for_scheduler.clone(), host);
     let scheduling = Scheduling::new(caches.clone(), for_scheduler.clone(), recorder, seed(&config.identity));
 
     let tasks = TaskTracker::new();
-    let mut synced = start_informers(&for_controllers, &caches, &controllers, &scheduling, &tasks, &shutdown);
+    let hearers = Hearers {
+        controllers: controllers.clone(),
+        scheduling: scheduling.clone(),
+        collector: collector.clone(),
+        namespaces: namespaces.clone(),
+    };
+    let mut synced = start_informers(&for_controllers, &caches, &hearers, &tasks, &shutdown);
+    collector.start_watches(&tasks, &shutdown);
     if all_synced(&mut synced, &shutdown).await {
         let controllers_term = |term: CancellationToken| {
-            let controllers = controllers.clone();
+            let (controllers, collector, namespaces) = (controllers.clone(), collector.clone(), namespaces.clone());
+            let (requests, executor, ttl) = (for_controllers.clone(), executor.clone(), config.times.event_ttl);
             async move {
                 let tasks = TaskTracker::new();
                 controllers.start(&tasks, &term);
+                collector.start(&tasks, &term);
+                namespaces.start(collector.served(), &tasks, &term);
+                events::start(requests, executor, ttl, &tasks, &term);
                 end(&tasks, &term).await;
             }
         };
@@ -66,7 +93,7 @@ pub(crate) async fn run(clients: Clients, config: ManagerConfig, shutdown: Cance
                 times: config.lease,
             };
             let (manager, scheduler) = (
-                election(for_controllers, CONTROLLER_MANAGER),
+                election(for_controllers.clone(), CONTROLLER_MANAGER),
                 election(for_scheduler, SCHEDULER),
             );
             tokio::join!(
@@ -95,16 +122,30 @@ fn seed(identity: &str) -> u64 {
     hasher.finish()
 }
 
+/// Who is told about changes.
+struct Hearers {
+    controllers: Arc<Controllers>,
+    scheduling: Arc<Scheduling>,
+    collector: Arc<Collector>,
+    namespaces: Arc<Namespaces>,
+}
+
 fn start_informers(
     requests: &Requests,
     caches: &Arc<Caches>,
-    controllers: &Arc<Controllers>,
-    scheduling: &Arc<Scheduling>,
+    hearers: &Hearers,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Vec<watch::Receiver<bool>> {
     let client = || requests.client();
     let named = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
+    let hear = || {
+        (
+            hearers.controllers.clone(),
+            hearers.scheduling.clone(),
+            hearers.collector.clone(),
+        )
+    };
     macro_rules! informer {
         ($api:expr, $config:expr, $cache:ident, $trim:expr, $on_change:expr) => {
             Informer {
@@ -118,66 +159,51 @@ fn start_informers(
             .start(tasks, stop)
         };
     }
-    let (c, s) = (controllers.clone(), scheduling.clone());
-    let nodes = informer!(Api::all(client()), Config::default(), nodes, |_| (), move |old, new| {
+    let all = Config::default;
+    let (c, s, g) = hear();
+    let nodes = informer!(Api::all(client()), all(), nodes, |_| (), move |old, new| {
         c.node_changed(old, new);
         s.node_changed(old, new);
+        tell(&g, &Resource::NODE, old, new);
     });
-    let (c, s) = (controllers.clone(), scheduling.clone());
-    let pods = informer!(
-        Api::all(client()),
-        Config::default(),
-        pods,
-        trim_pod,
-        move |old, new| {
-            s.pod_changed(old, new);
-            c.pod_changed(old, new);
-        }
-    );
-    let c = controllers.clone();
-    let sets = informer!(
-        Api::all(client()),
-        Config::default(),
-        replica_sets,
-        |_| (),
-        move |old, new| {
-            c.replica_set_changed(old, new);
-        }
-    );
-    let c = controllers.clone();
-    let deployments = informer!(
-        Api::all(client()),
-        Config::default(),
-        deployments,
-        |_| (),
-        move |old, new| {
-            c.deployment_changed(old, new);
-        }
-    );
-    let c = controllers.clone();
+    let (c, s, g) = hear();
+    let pods = informer!(Api::all(client()), all(), pods, trim_pod, move |old, new| {
+        s.pod_changed(old, new);
+        c.pod_changed(old, new);
+        tell(&g, &Resource::POD, old, new);
+    });
+    let (c, _, g) = hear();
+    let sets = informer!(Api::all(client()), all(), replica_sets, |_| (), move |old, new| {
+        c.replica_set_changed(old, new);
+        tell(&g, &Resource::REPLICA_SET, old, new);
+    });
+    let (c, _, g) = hear();
+    let deployments = informer!(Api::all(client()), all(), deployments, |_| (), move |old, new| {
+        c.deployment_changed(old, new);
+        tell(&g, &Resource::DEPLOYMENT, old, new);
+    });
+    let (c, _, _) = hear();
     let leases = informer!(
         Api::namespaced(client(), NODE_LEASES),
-        Config::default(),
+        all(),
         leases,
         |_| (),
         move |_, new| {
             c.lease_changed(new);
         }
     );
-    let (c, s) = (controllers.clone(), scheduling.clone());
-    let namespaces = informer!(
-        Api::all(client()),
-        Config::default(),
-        namespaces,
-        |_| (),
-        move |old, new| {
-            s.namespace_changed(old, new);
-            if let Some(namespace) = new.or(old) {
-                c.namespace_changed(&ObjectKey::of(&namespace.metadata));
-            }
+    let (c, s, g) = hear();
+    let n = hearers.namespaces.clone();
+    let namespaces = informer!(Api::all(client()), all(), namespaces, |_| (), move |old, new| {
+        s.namespace_changed(old, new);
+        if let Some(namespace) = new.or(old) {
+            let key = ObjectKey::of(&namespace.metadata);
+            c.namespace_changed(&key);
+            n.changed(&key);
         }
-    );
-    let c = controllers.clone();
+        tell(&g, &Resource::NAMESPACE, old, new);
+    });
+    let (c, _, _) = hear();
     let accounts = informer!(
         Api::all(client()),
         named(DEFAULT_SERVICE_ACCOUNT),
@@ -189,7 +215,7 @@ fn start_informers(
             }
         }
     );
-    let c = controllers.clone();
+    let (c, _, _) = hear();
     let maps = informer!(
         Api::all(client()),
         named(ROOT_CA_MAP),
@@ -202,6 +228,15 @@ fn start_informers(
         }
     );
     vec![nodes, pods, sets, deployments, leases, namespaces, accounts, maps]
+}
+
+fn tell<K: Metadata<Ty = ObjectMeta>>(
+    collector: &Collector,
+    resource: &Resource,
+    old: Option<&Arc<K>>,
+    new: Option<&Arc<K>>,
+) {
+    collector.changed(resource, old.map(|old| old.metadata()), new.map(|new| new.metadata()));
 }
 
 /// Drops what neither a controller nor the scheduler reads: it is most of a pod's bytes.
