@@ -1,12 +1,21 @@
 //! Admission: rules that look across objects, run between decoding and storing. One rule is one file in `admission/`;
 //! the order is the list in `plugins.rs`.
 
+pub mod default_tolerations;
+pub mod namespace_lifecycle;
+pub mod priority;
+pub mod runtime_class;
+pub mod service_account;
+pub mod taint_nodes;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
 use skiff_api::kind::ResourceInfo;
-use skiff_api::status::ApiResult;
+use skiff_api::status::{ApiResult, ApiStatus, Subject};
 
 use crate::authn::UserInfo;
 use crate::registry::Lookup;
@@ -46,6 +55,11 @@ impl AdmissionRequest {
     /// Whether this is about the main resource `group`/`resource` and not one of its subresources.
     pub fn is(&self, group: &str, resource: &str) -> bool {
         self.subresource.is_empty() && self.info.group == group && self.info.resource == resource
+    }
+    /// 403: `pods "web" is forbidden: …`.
+    pub fn forbidden(&self, why: &str) -> Box<ApiStatus> {
+        let subject = Subject { group: self.info.group, resource: self.info.resource, name: &self.name };
+        ApiStatus::forbidden(subject, why)
     }
 }
 

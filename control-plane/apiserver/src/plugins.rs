@@ -20,7 +20,7 @@ use crate::registry::{Lookup, Registry};
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, ServerConfig, ServerError};
 use crate::strategy::LedgerChange;
-use crate::{reviews, subresources};
+use crate::{admission, reviews, subresources};
 
 /// How far the chain goes before a route's handler is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +125,13 @@ pub fn standard(config: &ServerConfig, registry: &Arc<Registry>, pki: &Arc<Pki>)
         user_filters: vec![Arc::new(crate::impersonate::Impersonation)],
         authorizers: authz::standard(&lookup, &rbac),
         admission: Admissions(vec![
+            Arc::new(admission::namespace_lifecycle::NamespaceLifecycle),
+            Arc::new(admission::service_account::ServiceAccount),
             Arc::new(authz::node_restriction::NodeRestriction),
+            Arc::new(admission::taint_nodes::TaintNodesByCondition),
+            Arc::new(admission::priority::Priority),
+            Arc::new(admission::default_tolerations::DefaultTolerationSeconds),
+            Arc::new(admission::runtime_class::RuntimeClass),
             Arc::new(authz::escalation::EscalationCheck::new(rbac.clone())),
         ]),
         subresources: vec![
@@ -134,12 +140,17 @@ pub fn standard(config: &ServerConfig, registry: &Arc<Registry>, pki: &Arc<Pki>)
             Arc::new(reviews::selves::SelfReview),
             Arc::new(reviews::token::TokenReviews::new(service_accounts)),
             Arc::new(subresources::token::TokenRequests::new(tokens)),
+            Arc::new(subresources::binding::PodBinding),
+            Arc::new(subresources::binding::Bindings),
+            Arc::new(subresources::eviction::Eviction),
+            Arc::new(subresources::finalize::Finalize),
+            Arc::new(subresources::scale::ScaleOf),
         ],
         routes: vec![
             Arc::new(crate::join::CaRoute::new(pki.clone())),
             Arc::new(crate::join::JoinRoute::new(pki.clone())),
             crate::artifacts::Registry::open(&config.data_dir.join("registry")).map_err(ServerError::Artifacts)?,
         ],
-        ledgers: None,
+        ledgers: Some(Arc::new(subresources::ledger::NodeLedgers)),
     })
 }

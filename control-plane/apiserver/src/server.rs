@@ -48,6 +48,8 @@ pub enum ServerError {
     Caches(#[source] Box<ApiStatus>),
     #[error("make the objects that every cluster has")]
     Bootstrap(#[source] Box<ApiStatus>),
+    #[error("check the node ledgers")]
+    Ledgers(#[source] Box<ApiStatus>),
     #[error("set up authentication")]
     Authentication(#[from] crate::authn::AuthnError),
     #[error("open the registry of artifacts")]
@@ -84,6 +86,7 @@ impl ApiServer {
             Registry::start(store, &config.prefix, crate::kinds::all()).await.map_err(ServerError::Caches)?;
         let plugins = plugins::standard(&config, &registry, &pki)?;
         crate::bootstrap::ensure(&registry, &pki).await.map_err(ServerError::Bootstrap)?;
+        crate::subresources::ledger::rebuild(&registry).await.map_err(ServerError::Ledgers)?;
         let draining = CancellationToken::new();
         tokio::spawn(crate::authz::aggregation::run(registry.clone(), draining.clone()));
         Ok(Arc::new(Self {

@@ -114,7 +114,8 @@ impl<'a> Write<'a> {
             strategy.prepare_for_status_update(&mut request.object, &old, &context);
         } else {
             strategy.prepare_for_update(&mut request.object, &old, &context);
-            if strategy.tracks_generation() && spec_differs(&request.object, &old) {
+            let differs = spec_differs(&request.object, &old) || strategy.raises_generation(&request.object, &old);
+            if strategy.tracks_generation() && differs {
                 let next = object::generation(&old) + 1;
                 object::metadata_mut(&mut request.object).insert("generation".into(), next.into());
             }

@@ -106,7 +106,7 @@ impl Strategy for DeploymentStrategy {
     }
     fn raises_generation(&self, new: &Value, old: &Value) -> bool {
         // Annotations count too: the controller copies them to replica sets.
-        new.get("spec") != old.get("spec") || object::annotations(new) != object::annotations(old)
+        object::annotations(new) != object::annotations(old)
     }
     fn columns(&self) -> &'static [Column] {
         COLUMNS

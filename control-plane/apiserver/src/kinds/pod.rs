@@ -10,6 +10,7 @@ mod internal;
 mod printer;
 mod probes;
 pub(crate) mod qos;
+pub(crate) mod requests;
 mod security;
 mod update;
 pub(crate) mod validate;
