@@ -30,7 +30,7 @@ pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use error::StoreError;
 pub use etcd::{EtcdOptions, EtcdStore, EtcdTls};
 pub use watch_cache::{Attributes, Cache, CacheError, CacheEvent, CacheOptions, CachedObject, EventKind, Expired};
-pub use watch_cache::{Snapshot, WatchBatch, Watcher};
+pub use watch_cache::{Interest, Snapshot, WatchBatch, Watcher};
 
 /// The largest transaction, counted as the sum of its keys and values. etcd's own default limit (1.5 MiB) minus room for
 /// its message framing, so that both stores refuse the same writes.

@@ -12,13 +12,14 @@ mod state;
 mod tests;
 mod watcher;
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
 use crate::{DynStore, StoreError};
-pub use object::{Attributes, CacheEvent, CachedObject, Decorate, EventKind, Extract, frame};
+pub use object::{Attributes, CacheEvent, CachedObject, Decorate, EventKind, Extract, Interest, frame};
 pub use objects::Snapshot;
 pub use watcher::{Expired, WatchBatch, Watcher};
 
@@ -74,7 +75,9 @@ pub(crate) struct Inner {
     /// The revision that the state shows, for those who wait for one.
     revision: watch::Sender<u64>,
     /// Told after every event.
-    changed: Notify,
+    changed: Arc<Notify>,
+    /// Told after events of narrower interest. Gone with their last watcher.
+    interests: Mutex<HashMap<Interest, Weak<Notify>>>,
 }
 
 impl Inner {
@@ -92,14 +95,52 @@ impl Inner {
         result
     }
 
+    fn interests(&self) -> MutexGuard<'_, HashMap<Interest, Weak<Notify>>> {
+        self.interests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a watcher of this interest waits for.
+    fn wake_for(&self, interest: &Interest) -> Arc<Notify> {
+        if *interest == Interest::All {
+            return self.changed.clone();
+        }
+        let mut interests = self.interests();
+        if let Some(wake) = interests.get(interest).and_then(Weak::upgrade) {
+            return wake;
+        }
+        interests.retain(|_, wake| wake.strong_count() > 0);
+        let wake = Arc::new(Notify::new());
+        interests.insert(interest.clone(), Arc::downgrade(&wake));
+        wake
+    }
+
+    fn wake_all(&self) {
+        self.changed.notify_waiters();
+        self.interests()
+            .values()
+            .filter_map(Weak::upgrade)
+            .for_each(|wake| wake.notify_waiters());
+    }
+
     fn reset(&self, revision: u64, objects: Objects) {
         self.change(|state| state.reset(revision, objects));
-        self.changed.notify_waiters();
+        self.wake_all();
     }
 
     fn apply(&self, updates: Vec<Update>) {
-        if self.change(|state| state.apply(updates, &self.maker, self.limits, Instant::now())) {
-            self.changed.notify_waiters();
+        let events = self.change(|state| state.apply(updates, &self.maker, self.limits, Instant::now()));
+        if events.is_empty() {
+            return;
+        }
+        self.changed.notify_waiters();
+        let interests = self.interests();
+        if interests.is_empty() {
+            return;
+        }
+        for interest in events.iter().flat_map(|event| Interest::in_event(event)) {
+            if let Some(wake) = interests.get(&interest).and_then(Weak::upgrade) {
+                wake.notify_waiters();
+            }
         }
     }
 }
@@ -134,7 +175,8 @@ impl Cache {
                 age: options.history_age,
             },
             revision: watch::Sender::new(0),
-            changed: Notify::new(),
+            changed: Arc::default(),
+            interests: Mutex::default(),
         });
         let feed = tokio::spawn(feed::run(store.clone(), inner.clone())).abort_handle();
         Arc::new(Self { inner, store, feed })
@@ -235,6 +277,15 @@ impl Cache {
     /// # Errors
     /// `Expired` when changes after `from` are no longer known.
     pub fn watch(&self, from: Option<u64>) -> Result<Watcher, Expired> {
+        self.watch_for(Interest::All, from)
+    }
+
+    /// The same for a part of the events. (`Watcher::initial` holds all objects.)
+    ///
+    /// # Errors
+    /// As `watch`.
+    pub fn watch_for(&self, interest: Interest, from: Option<u64>) -> Result<Watcher, Expired> {
+        let wake = self.inner.wake_for(&interest);
         let state = self.inner.state();
         let revision = from.unwrap_or(state.revision);
         let next = state.seek(revision).map_err(|oldest| Expired { oldest })?;
@@ -243,6 +294,8 @@ impl Cache {
         Ok(Watcher {
             initial,
             inner: self.inner.clone(),
+            interest,
+            wake,
             next,
             start: revision,
             revision,
@@ -254,8 +307,6 @@ impl Drop for Cache {
     fn drop(&mut self) {
         self.feed.abort();
         // Watchers that outlive the cache would wait for ever; with their history gone they end.
-        self.inner
-            .change(|state| state.reset(state.revision, Objects::default()));
-        self.inner.changed.notify_waiters();
+        self.inner.reset(self.revision(), Objects::default());
     }
 }

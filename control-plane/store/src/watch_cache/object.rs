@@ -51,6 +51,52 @@ impl EventKind {
     }
 }
 
+/// Which events a watcher is woken for and handed. With a thousand agents that each watch their own pods, a change of one
+/// pod wakes one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Interest {
+    #[default]
+    All,
+    /// Objects of one namespace.
+    Namespace(String),
+    /// Objects that have, or had before the change, this value of a field of `Attributes::fields`.
+    Field(&'static str, String),
+}
+
+impl Interest {
+    pub(crate) fn wants(&self, event: &CacheEvent) -> bool {
+        let has = |object: &CachedObject, path: &str, value: &str| {
+            object
+                .fields
+                .iter()
+                .any(|(field, found)| *field == path && found == value)
+        };
+        match self {
+            Self::All => true,
+            Self::Namespace(namespace) => event.object.namespace == *namespace,
+            Self::Field(path, value) => {
+                let before = event
+                    .previous
+                    .as_ref()
+                    .is_some_and(|previous| has(previous, path, value));
+                before || has(&event.object, path, value)
+            }
+        }
+    }
+
+    /// Every narrower interest than `All` that wants the event.
+    pub(crate) fn in_event(event: &CacheEvent) -> impl Iterator<Item = Self> + '_ {
+        let objects = std::iter::once(&event.object).chain(&event.previous);
+        let fields = objects.flat_map(|object| {
+            object
+                .fields
+                .iter()
+                .map(|(path, value)| Self::Field(path, value.clone()))
+        });
+        std::iter::once(Self::Namespace(event.object.namespace.clone())).chain(fields)
+    }
+}
+
 /// One change of one object.
 #[derive(Debug)]
 pub struct CacheEvent {

@@ -82,9 +82,15 @@ impl State {
         self.objects = objects;
     }
 
-    /// Applies updates in order. True when events came of it.
-    pub(crate) fn apply(&mut self, updates: Vec<Update>, maker: &Maker, limits: Limits, now: Instant) -> bool {
-        let mut any = false;
+    /// Applies updates in order. Returns the events that came of it.
+    pub(crate) fn apply(
+        &mut self,
+        updates: Vec<Update>,
+        maker: &Maker,
+        limits: Limits,
+        now: Instant,
+    ) -> Vec<Arc<CacheEvent>> {
+        let mut new = Vec::new();
         for update in updates {
             let (revision, event) = match update {
                 Update::Put(object) => (object.revision, self.put(object)),
@@ -95,16 +101,17 @@ impl State {
             };
             self.revision = self.revision.max(revision);
             if let Some(event) = event {
+                let event = Arc::new(event);
                 self.bytes += weight(&event);
                 self.events.push_back(Kept {
-                    event: Arc::new(event),
+                    event: event.clone(),
                     at: now,
                 });
-                any = true;
+                new.push(event);
             }
         }
         self.trim(limits, now);
-        any
+        new
     }
 
     fn put(&mut self, object: Arc<CachedObject>) -> Option<CacheEvent> {
@@ -148,8 +155,8 @@ impl State {
         Ok(self.first + self.events.partition_point(|kept| kept.event.revision <= revision) as u64)
     }
 
-    /// Up to `limit` events from number `next` on, of revisions after `after`.
-    pub(crate) fn read(&self, next: u64, after: u64, limit: usize) -> Found {
+    /// The events that are wanted of up to `limit` from number `next` on.
+    pub(crate) fn read(&self, next: u64, limit: usize, wanted: impl Fn(&CacheEvent) -> bool) -> Found {
         let Some(skip) = next.checked_sub(self.first) else {
             return Found::Expired { oldest: self.floor };
         };
@@ -157,7 +164,7 @@ impl State {
         let mut next = next;
         for kept in self.events.range((skip as usize).min(self.events.len())..).take(limit) {
             next += 1;
-            if kept.event.revision > after {
+            if wanted(&kept.event) {
                 events.push(kept.event.clone());
             }
         }

@@ -11,8 +11,8 @@ use skiff_store::{Change, EtcdOptions, EtcdStore, Operation, Store, StoreError, 
 use tokio::sync::mpsc;
 
 use super::Moments;
-use super::support::etcd::Etcd;
-use super::support::in_time;
+use crate::support::etcd::Etcd;
+use crate::support::in_time;
 
 const ROUNDS: usize = 4;
 const WRITERS: usize = 8;

@@ -12,7 +12,7 @@ use super::Moments;
 
 /// Tells the child where its store is. The child is this test binary again, with only `child` to run.
 const CHILD: &str = "SKIFF_STORE_CRASH_CHILD";
-const CHILD_TEST: &str = "embedded::child";
+const CHILD_TEST: &str = "crash::embedded::child";
 const ROUNDS: usize = 25;
 const WRITERS: usize = 8;
 /// Acknowledgements before the kill, at most.

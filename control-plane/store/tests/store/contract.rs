@@ -3,14 +3,13 @@
 
 mod cases;
 mod concurrency;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use skiff_store::{DynStore, EmbeddedOptions, EmbeddedStore, EtcdOptions, EtcdStore, Operation, Store, Txn};
-use support::etcd::Etcd;
+
+use crate::support::etcd::Etcd;
 
 /// A store and what must live as long as it.
 struct Fixture {
@@ -84,7 +83,7 @@ macro_rules! suite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 let fixture = super::$store().await;
-                super::support::in_time(super::$module::$case(fixture.store.clone())).await;
+                crate::support::in_time(super::$module::$case(fixture.store.clone())).await;
             })*
         }
     };

@@ -2,8 +2,6 @@
 
 mod embedded;
 mod etcd;
-#[path = "../support/mod.rs"]
-mod support;
 
 /// A small reproducible source of "random" moments: where the kill falls is up to the scheduler anyway.
 struct Moments(u64);
