@@ -18,7 +18,7 @@ use crate::server::ApiServer;
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Rows that are served: kinds with a strategy, their `status`, and what plugins add.
-fn served(server: &ApiServer) -> impl Iterator<Item = &'static ResourceInfo> {
+pub(crate) fn served(server: &ApiServer) -> impl Iterator<Item = &'static ResourceInfo> {
     kind::all().iter().filter(|row| {
         let stored = server.registry.resource(row.group, row.resource).is_some_and(|r| r.info.version == row.version);
         if row.subresource.is_empty() && stored || row.subresource == "status" && stored {

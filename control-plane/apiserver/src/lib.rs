@@ -28,6 +28,7 @@ pub mod limiter;
 pub mod limits;
 pub mod metrics;
 pub mod negotiate;
+pub mod openapi;
 pub mod pki;
 pub mod plugins;
 pub mod query;

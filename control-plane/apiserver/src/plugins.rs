@@ -149,6 +149,8 @@ pub fn standard(config: &ServerConfig, registry: &Arc<Registry>, pki: &Arc<Pki>)
         routes: vec![
             Arc::new(crate::join::CaRoute::new(pki.clone())),
             Arc::new(crate::join::JoinRoute::new(pki.clone())),
+            Arc::new(crate::openapi::V3::default()),
+            Arc::new(crate::openapi::V2::default()),
             crate::artifacts::Registry::open(&config.data_dir.join("registry")).map_err(ServerError::Artifacts)?,
         ],
         ledgers: Some(Arc::new(subresources::ledger::NodeLedgers)),
