@@ -160,7 +160,7 @@ pub(crate) struct EtcdWatch {
 
 enum Phase {
     CatchUp {
-        events: Option<Events>,
+        events: Option<Box<Events>>,
         ready: VecDeque<WatchItem>,
         wait: Duration,
     },
@@ -201,7 +201,7 @@ impl EtcdWatch {
             let result = match events {
                 Some(events) => events.next().await,
                 None => Events::open(&self.client, self.after).await.map(|opened| {
-                    *events = Some(opened);
+                    *events = Some(Box::new(opened));
                     Vec::new()
                 }),
             };
