@@ -178,7 +178,7 @@ mod tests {
         expect![[r#"
             patch/status Pod d/a uid=a
             delete Pod d/a uid=a
-              then Normal TaintManagerEviction Pod a Marking for deletion Pod d/a
+              then Normal TaintManagerEviction Pod a: Marking for deletion Pod d/a
             again in 20s
             report Changing("pods leave the tainted node")
         "#]]

@@ -249,7 +249,7 @@ impl Scheduling {
         }
     }
 
-    /// The binding was refused: the pod waits again, unless it is gone or bound already.
+    /// The binding was refused: the pod waits again, unless it is bound already. One that is gone is dropped then.
     fn refused(&self, pod: &Arc<Pod>, key: &ObjectKey, node: &str, error: &RequestError) {
         let uid = pod.metadata.uid.as_deref().unwrap_or("");
         let seen = self.caches.pods.read().get(key);
@@ -260,9 +260,6 @@ impl Scheduling {
             return;
         }
         self.picture().cluster.remove_pod(uid);
-        if error.is_not_found() {
-            return;
-        }
         let delay = self.queue.back_off(key.clone());
         tracing::debug!(pod = %key, node, error = %error, ?delay, "binding was refused");
     }
