@@ -151,10 +151,6 @@ fn start(plan: &mut Plan<'_>, container: &Container, exited_at: Option<jiff::Tim
             .iter()
             .any(|view| view.name == name && view.phase != ContainerPhase::Exited)
     });
-    let state = plan.memory.container_mut(name);
-    if exited_at.is_some() && state.problem.is_none() {
-        state.crash_back_off = Some(BackOff::next(state.crash_back_off.as_ref(), now));
-    }
     if leftover {
         plan.actions.push(Action::RemoveContainer {
             container: name.to_owned(),

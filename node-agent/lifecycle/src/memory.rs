@@ -193,7 +193,7 @@ impl ContainerMemory {
     }
 
     /// A look at the container. An older attempt, or one that we know has ended, changes nothing.
-    pub(crate) fn see(&mut self, view: &ContainerView) {
+    pub(crate) fn see(&mut self, view: &ContainerView, now: Timestamp) {
         match &self.current {
             Some(current) if current.attempt > view.attempt => {}
             Some(current) if current.attempt == view.attempt => {
@@ -205,6 +205,7 @@ impl ContainerMemory {
                 let old = self.current.replace(view.clone());
                 if let Some(old) = old {
                     self.last = Some(old);
+                    self.crash_back_off = Some(BackOff::next(self.crash_back_off.as_ref(), now));
                 }
                 self.probes.clear();
                 self.stop = None;

@@ -154,7 +154,7 @@ impl PodMemory {
             .as_ref()
             .filter(|current| current.attempt == attempt)
             .map(|current| current.id.clone());
-        state.see(&ContainerView {
+        let view = ContainerView {
             name: container.to_owned(),
             attempt,
             phase: ContainerPhase::Exited,
@@ -166,7 +166,8 @@ impl PodMemory {
             exit_code: START_ERROR_EXIT_CODE,
             reason: START_ERROR_REASON.to_owned(),
             message: message.to_owned(),
-        });
+        };
+        state.see(&view, now);
     }
 }
 

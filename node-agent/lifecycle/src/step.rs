@@ -126,7 +126,7 @@ impl Plan<'_> {
             Sandbox::Absent | Sandbox::Unknown => Vec::new(),
         };
         for view in &views {
-            self.memory.container_mut(&view.name).see(view);
+            self.memory.container_mut(&view.name).see(view, self.now);
         }
         for (name, container) in &mut self.memory.containers {
             let Some(current) = container.current.as_mut().filter(|current| !current.has_exited()) else {

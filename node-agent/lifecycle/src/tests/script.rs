@@ -197,6 +197,11 @@ impl World {
                 return (done, step.wake_at);
             }
             for action in &step.actions {
+                if let Action::CreateContainer { container, .. } = action {
+                    // What starts now does not wait.
+                    let text = shown(&step.status);
+                    assert!(!text.contains(&format!("{container}: CrashLoopBackOff")), "{text}");
+                }
                 self.perform(action);
                 done.push(named(action));
             }
