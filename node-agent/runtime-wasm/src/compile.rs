@@ -46,6 +46,8 @@ struct Record {
     mac: String,
 }
 
+type Flights = HashMap<(String, Flavour), Arc<tokio::sync::Mutex<()>>>;
+
 /// The compile cache of a node.
 pub(crate) struct Compiler {
     dir: PathBuf,
@@ -55,7 +57,7 @@ pub(crate) struct Compiler {
     /// Checked already in this process.
     known: Mutex<HashMap<(String, Flavour), Artifact>>,
     /// One compilation per module at a time.
-    flights: Mutex<HashMap<(String, Flavour), Arc<tokio::sync::Mutex<()>>>>,
+    flights: Mutex<Flights>,
     turns: tokio::sync::Semaphore,
 }
 
@@ -170,7 +172,7 @@ impl Compiler {
         known.get(id).filter(|artifact| artifact.path.exists()).cloned()
     }
 
-    fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Flavour), Arc<tokio::sync::Mutex<()>>>> {
+    fn flights(&self) -> std::sync::MutexGuard<'_, Flights> {
         self.flights
             .lock()
             .expect("no panic happens while the flights are held")

@@ -34,6 +34,7 @@ mod net;
 mod outgoing;
 mod program;
 mod request;
+mod sockets;
 mod stdin;
 mod storage;
 

@@ -1,5 +1,7 @@
 //! Commands: what they see, how they end, and that hostile ones are bounded.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Node, guests};
@@ -147,6 +149,20 @@ async fn command_components_run_and_tell_their_result() {
     let hog = guests::command_component("(loop $l (drop (memory.grow (i32.const 1))) (br $l)) (i32.const 0)");
     let ended = run(&node, &mut subject, "hog", hog, memory(1 << 20)).await;
     assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"));
+}
+
+#[tokio::test]
+async fn commands_of_wasi_0_3_run_beside_the_others() {
+    let node = Node::new();
+    let mut subject = node.runtime().await;
+    for (code, body) in [(0, "(i32.const 0)"), (1, "(i32.const 1)"), (134, "unreachable")] {
+        let uid = format!("p3-{code}");
+        let module = guests::command_component_p3(body);
+        let ended = run(&node, &mut subject, &uid, module, Resources::default()).await;
+        assert_eq!(ended.exit_code, code, "{ended:?}");
+    }
+    let ended = run(&node, &mut subject, "p1", guests::exits(0), Resources::default()).await;
+    assert_eq!(ended.exit_code, 0);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The contract that every runtime keeps, kept by this one, over real worker processes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::Mutex;

@@ -1,5 +1,7 @@
 //! Workers as processes: they outlive the runtime, their deaths cost one namespace, and damaged code is never run.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Node, guests, kill};

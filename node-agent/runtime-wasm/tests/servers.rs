@@ -1,5 +1,7 @@
 //! Servers: a fresh instance per request, and what a bad one costs.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::net::IpAddr;

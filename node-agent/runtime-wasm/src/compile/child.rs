@@ -88,7 +88,7 @@ fn forbid() -> anyhow::Result<()> {
         libc::SYS_unlinkat,
         libc::SYS_renameat2,
     ];
-    let rules: BTreeMap<_, _> = FORBIDDEN.iter().map(|call| (*call as i64, Vec::new())).collect();
+    let rules: BTreeMap<_, _> = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture)?;

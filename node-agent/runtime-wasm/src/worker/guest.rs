@@ -1,11 +1,14 @@
 //! What a guest finds when it runs: the data of its store, with every bound set, and the linkers that give it WASI.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use skiff_runtime::ContainerSpec;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p2::bindings::sockets;
+use wasmtime_wasi::sockets::WasiSocketsView;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -13,6 +16,7 @@ use super::logs::{ContainerLog, LogStream, Stream};
 use super::memory::{ContainerMemory, InstanceMemory};
 use super::net::{self, PodNet};
 use super::outgoing::Outgoing;
+use super::sockets::{HasPodSockets, PodSockets};
 use super::stdin::Stdin;
 use crate::limits;
 
@@ -20,9 +24,10 @@ use crate::limits;
 pub(crate) struct Guest {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    pub(super) table: ResourceTable,
+    table: ResourceTable,
     outgoing: Outgoing,
     memory: InstanceMemory,
+    ip: IpAddr,
 }
 
 /// Store data of a core module of WASI preview 1.
@@ -87,6 +92,7 @@ impl Surroundings {
             table,
             outgoing: Outgoing::new(self.net.clone()),
             memory: InstanceMemory::new(self.memory.clone()),
+            ip: self.net.ip,
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.memory);
@@ -125,6 +131,12 @@ impl WasiView for Guest {
     }
 }
 
+impl Guest {
+    fn pod_sockets(&mut self) -> PodSockets<'_> {
+        PodSockets { ip: self.ip, view: self.sockets() }
+    }
+}
+
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView {
@@ -142,6 +154,11 @@ pub(crate) type CoreLinker = wasmtime::Linker<CoreGuest>;
 pub(crate) fn linker(engine: &Engine, p3: bool) -> wasmtime::Result<Linker> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    // In place of the library's: listening on every address means the pod's.
+    linker.allow_shadowing(true);
+    sockets::tcp::add_to_linker::<Guest, HasPodSockets>(&mut linker, Guest::pod_sockets)?;
+    sockets::udp::add_to_linker::<Guest, HasPodSockets>(&mut linker, Guest::pod_sockets)?;
+    linker.allow_shadowing(false);
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     if p3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;

@@ -53,9 +53,10 @@ impl PodNet {
 
     fn allows(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
         match purpose {
-            // An implicit bind before a connect or send is to the wildcard address.
+            // An implicit bind before a connect or send is to any port of the wildcard address.
             SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
-                address.ip().is_unspecified() || address.ip().to_canonical() == self.ip
+                let implicit = address.ip().is_unspecified() && address.port() == 0;
+                implicit || address.ip().to_canonical() == self.ip
             }
             SocketAddrUse::TcpListen => address.ip().to_canonical() == self.ip,
             SocketAddrUse::TcpAccept | SocketAddrUse::UdpReceive => true,
@@ -122,6 +123,8 @@ mod tests {
         let at = |text: &str| text.parse::<SocketAddr>().expect("address");
         assert!(net.allows(at("10.42.0.7:80"), SocketAddrUse::TcpListen));
         assert!(!net.allows(at("0.0.0.0:80"), SocketAddrUse::TcpListen));
+        assert!(!net.allows(at("0.0.0.0:53"), SocketAddrUse::UdpBind));
+        assert!(net.allows(at("0.0.0.0:0"), SocketAddrUse::UdpBind));
         assert!(!net.allows(at("10.42.0.8:80"), SocketAddrUse::TcpBind));
     }
 }

@@ -181,6 +181,15 @@ pub fn command_component(body: &str) -> Vec<u8> {
     )
 }
 
+/// The same for WASI 0.3.
+pub fn command_component_p3(body: &str) -> Vec<u8> {
+    component(
+        "command-p3",
+        &format!(r#"(module (memory (export "memory") 1)
+            (func (export "wasi:cli/run@0.3.0#run") (result i32) {body}))"#),
+    )
+}
+
 /// A server component that answers `hello from wasm`, and does this before and after its answer.
 pub fn server(before: &str, after: &str) -> Vec<u8> {
     component(
