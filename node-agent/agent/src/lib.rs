@@ -57,9 +57,13 @@ pub fn client(identity: &Identity) -> Result<kube::Client, AgentError> {
 pub async fn run(
     config: AgentConfig,
     runtimes: Vec<Arc<dyn Runtime>>,
-    wake_rx: mpsc::Receiver<String>,
+    mut wake_rx: mpsc::Receiver<String>,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
     let client = client(&config.identity)?;
-    agent::run(config, client, runtimes, wake_rx, shutdown).await
+    let agent = agent::Agent::start(config, client, runtimes, shutdown)?;
+    agent::drive(&agent, &mut wake_rx).await
 }
+
+#[cfg(test)]
+mod tests;
