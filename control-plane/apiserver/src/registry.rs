@@ -401,7 +401,7 @@ impl Resource {
             store.clone(),
             &key_prefix,
             extract,
-            canonical::with_resource_version,
+            strategy.decorate(),
             CacheOptions::default(),
         );
         Self {

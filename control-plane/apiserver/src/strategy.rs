@@ -6,6 +6,7 @@
 use serde_json::Value;
 use skiff_api::field::FieldErrors;
 use skiff_api::kind::ResourceInfo;
+use skiff_store::watch_cache::Decorate;
 
 /// A column of `kubectl get`. Names, types, formats and priorities come from `api/data/columns.tsv`.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn from_storage(&self, object: Value) -> Value {
         object
     }
+    /// How stored bytes become the bytes that are served: with their resourceVersion, and converted if the kind converts.
+    fn decorate(&self) -> Decorate {
+        skiff_api::canonical::with_resource_version
+    }
 
     /// Fills in defaults; idempotent. Runs on create, update and patch.
     fn apply_defaults(&self, _object: &mut Value) {}
@@ -96,6 +101,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// Rules about change only (immutable fields); `validate` has run on `new` already.
     fn validate_update(&self, _new: &Value, _old: &Value, _errors: &mut FieldErrors) {}
     fn validate_status_update(&self, _new: &Value, _old: &Value, _errors: &mut FieldErrors) {}
+    /// How many of Kubernetes' layers check the metadata of a changed object; each adds its causes to an error. Two always
+    /// do, most kinds' own rules are a third, and kinds that are validated wholly on update have a fourth.
+    fn metadata_checks(&self) -> usize {
+        3
+    }
     /// Texts for `Warning:` headers.
     fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
         Vec::new()

@@ -15,7 +15,7 @@ use super::{Scope, managed, metadata, reply};
 use crate::admission::Operation;
 use crate::body::{Body, RequestBody};
 use crate::negotiate::Form;
-use crate::registry::{Put, Resource};
+use crate::registry::{Put, Resource, parse};
 
 /// Attempts to find a free generated name: kube-apiserver's.
 const GENERATE_ATTEMPTS_MAX: usize = 8;
@@ -89,7 +89,7 @@ async fn store(write: &Write<'_>, mut object: Value, prefix: Option<String>) -> 
         let key = scope.resource.key(&scope.namespace, object::name(&object));
         if write.options.dry_run {
             if let Some(existing) = scope.resource.cache.get(&key) {
-                let existing = scope.resource.decode(&existing.bytes, existing.revision)?;
+                let existing = parse(&existing.bytes)?;
                 return Err(already_exists(&scope.resource, &object, Some(&existing)));
             }
             return Ok(skiff_api::canonical::to_bytes(&object));

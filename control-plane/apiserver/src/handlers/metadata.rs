@@ -47,6 +47,24 @@ pub fn validate(strategy: &dyn Strategy, object: &Value, errors: &mut FieldError
     common(object, &path, errors);
 }
 
+/// Everything that is wrong with a changed object's metadata, as often as Kubernetes finds it: its layers check one
+/// after the other, and each adds its causes. `checks`: see `Strategy::metadata_checks`.
+pub fn validate_change(new: &Value, old: &Value, checks: usize, errors: &mut FieldErrors) {
+    let mut found = FieldErrors::new();
+    validate_update(new, old, &mut found);
+    if found.is_empty() {
+        return;
+    }
+    for check in 0..checks {
+        // Two of the layers look at what changed, all of them at the labels and the like.
+        if check < 2 {
+            errors.extend(found.clone());
+        } else {
+            common(new, &Path::new("metadata"), errors);
+        }
+    }
+}
+
 /// The rules that hold on create and update alike: labels, annotations, owners, finalizers.
 fn common(object: &Value, path: &Path, errors: &mut FieldErrors) {
     labels(object, &path.child("labels"), errors);
@@ -96,12 +114,12 @@ fn annotations(object: &Value, path: &Path, errors: &mut FieldErrors) {
 
 fn finalizers(object: &Value, path: &Path, errors: &mut FieldErrors) {
     let finalizers = object::finalizers(object);
-    for finalizer in &finalizers {
+    for (i, finalizer) in finalizers.iter().enumerate() {
         for problem in names::qualified_name(finalizer) {
             errors.invalid(path, *finalizer, &problem);
         }
         if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
-            errors.invalid(path, *finalizer, "name is neither a standard finalizer name nor is it fully qualified");
+            errors.invalid(&path.index(i), *finalizer, "name is neither a standard finalizer name nor is it fully qualified");
         }
     }
     if finalizers.contains(&"orphan") && finalizers.contains(&"foregroundDeletion") {

@@ -130,7 +130,7 @@ impl<'a> Write<'a> {
     fn validate_update(&self, new: &Value, old: &Value) -> ApiResult<()> {
         let strategy = &self.resource().strategy;
         let mut errors = FieldErrors::new();
-        metadata::validate_update(new, old, &mut errors);
+        metadata::validate_change(new, old, strategy.metadata_checks(), &mut errors);
         if self.scope.subresource == "status" {
             strategy.validate_status_update(new, old, &mut errors);
         } else {

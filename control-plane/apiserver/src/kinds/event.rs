@@ -2,10 +2,13 @@
 //!
 //! The core group and `events.k8s.io` serve the same objects under different field names. They rest in the core form.
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
+use skiff_api::canonical;
 use skiff_api::field::{FieldErrors, Path};
 use skiff_api::names;
 use skiff_api::object::{self, as_map, int_at, str_at};
+use skiff_store::watch_cache::Decorate;
 
 use super::common::{NAME, or, resource, since, text, wide};
 use super::validate::{invalid_each, not_negative};
@@ -60,6 +63,9 @@ impl Strategy for EventStrategy {
     fn allows_create_on_update(&self) -> bool {
         true
     }
+    fn metadata_checks(&self) -> usize {
+        2
+    }
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }
@@ -87,6 +93,12 @@ impl Strategy for EventStrategy {
     }
 }
 
+/// The stored core form as events.k8s.io serves it. Bytes that are no JSON stay as they are.
+fn served_bytes(stored: &Bytes, revision: u64) -> Bytes {
+    let converted = serde_json::from_slice(stored).map(|object| canonical::to_bytes(&from_core(object)));
+    canonical::with_resource_version(&converted.unwrap_or_else(|_| stored.clone()), revision)
+}
+
 impl Strategy for EventsV1Strategy {
     resource!("events.k8s.io", "v1", "events");
 
@@ -98,6 +110,9 @@ impl Strategy for EventsV1Strategy {
     }
     fn from_storage(&self, object: Value) -> Value {
         from_core(object)
+    }
+    fn decorate(&self) -> Decorate {
+        served_bytes
     }
     fn apply_defaults(&self, object: &mut Value) {
         new_zeros(as_map(object));
