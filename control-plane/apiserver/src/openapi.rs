@@ -136,7 +136,7 @@ impl Route for V3 {
             let index = blocking(server, move |server| index(&documents, &server)).await?;
             let index = Document::new(to_vec(&index));
             // Go's handler leaves the type to be guessed, and it guesses text; clients expect no more.
-            return Ok(send(&request.parts, &index, "text/plain; charset=utf-8"));
+            return Ok(send(Version::V3, &request.parts, &index, "text/plain; charset=utf-8"));
         }
         let accept = request.parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
         if !accept.is_empty() && !accept.contains(JSON) && !accept.contains('*') {
@@ -159,14 +159,14 @@ impl Route for V3 {
                 Ok(response)
             }
             Some(_) => {
-                let mut response = send(&request.parts, &document, JSON);
+                let mut response = send(Version::V3, &request.parts, &document, JSON);
                 let expires = http_date(crate::authn::unix_now() + IMMUTABLE_SECONDS);
                 let headers = response.headers_mut();
                 headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
                 headers.extend(HeaderValue::from_str(&expires).ok().map(|value| (EXPIRES, value)));
                 Ok(response)
             }
-            None => Ok(send(&request.parts, &document, JSON)),
+            None => Ok(send(Version::V3, &request.parts, &document, JSON)),
         }
     }
 }
@@ -202,7 +202,7 @@ impl Route for V2 {
         })
         .await?;
         let document = Document { plain, gzip, hash };
-        Ok(send(&request.parts, &document, if protobuf { V2_PROTOBUF } else { JSON }))
+        Ok(send(Version::V2, &request.parts, &document, if protobuf { V2_PROTOBUF } else { JSON }))
     }
 }
 
@@ -219,7 +219,14 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || build(server)).await.map_err(ApiStatus::internal)
 }
 
-fn send(parts: &Parts, document: &Document, content_type: &str) -> Response<Body> {
+/// kube-apiserver says of every v2 answer, compressed or not, that it depends on Accept-Encoding.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    V2,
+    V3,
+}
+
+fn send(version: Version, parts: &Parts, document: &Document, content_type: &str) -> Response<Body> {
     let etag = format!("\"{}\"", document.hash);
     let known = parts.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|known| known.contains(&etag));
     let gzip = accepts_gzip(&parts.headers);
@@ -236,9 +243,13 @@ fn send(parts: &Parts, document: &Document, content_type: &str) -> Response<Body
         response.headers_mut().extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
     };
     set(ETAG, &etag);
-    set(VARY, "Accept, Accept-Encoding");
     if gzip && !known {
         set(CONTENT_ENCODING, "gzip");
+    }
+    let headers = response.headers_mut();
+    headers.append(VARY, HeaderValue::from_static("Accept"));
+    if gzip || version == Version::V2 {
+        headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     response
 }

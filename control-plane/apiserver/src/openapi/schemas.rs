@@ -155,6 +155,10 @@ impl Schemas {
         if let Some(text) = descriptions::of_field(message.name, field.json) {
             set("description", text.into());
         }
+        let values = descriptions::values_of_field(message.name, field.json);
+        if !values.is_empty() {
+            set("enum", json!(values));
+        }
         let strategies: Vec<&str> = [("merge", field.patch_merge), ("retainKeys", field.patch_retain_keys)]
             .into_iter()
             .filter_map(|(name, on)| on.then_some(name))
