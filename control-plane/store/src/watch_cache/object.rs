@@ -209,11 +209,10 @@ mod tests {
 
     #[test]
     fn a_deletion_carries_its_own_revision_even_when_the_store_forgot_the_value() {
-        let bytes = Bytes::from_static(b"{\"metadata\":{\"resourceVersion\":\"7\",\"name\":\"a\"},\"data\":\"7\"}");
-        let replaced = replace_revision(&bytes, 7, 1234);
-        assert_eq!(
-            replaced,
-            "{\"metadata\":{\"resourceVersion\":\"1234\",\"name\":\"a\"},\"data\":\"7\"}"
-        );
+        use skiff_api::canonical::{to_bytes, with_resource_version};
+        let metadata = serde_json::json!({"name": "a", "annotations": {"b": "\"resourceVersion\":\"7\""}});
+        let stored = to_bytes(&serde_json::json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata}));
+        let served = with_resource_version(&stored, 7);
+        assert_eq!(replace_revision(&served, 7, 1234), with_resource_version(&stored, 1234));
     }
 }
