@@ -145,10 +145,12 @@ pub fn standard(config: &ServerConfig, registry: &Arc<Registry>, pki: &Arc<Pki>)
             Arc::new(subresources::eviction::Eviction),
             Arc::new(subresources::finalize::Finalize),
             Arc::new(subresources::scale::ScaleOf),
+            Arc::new(subresources::log::PodLog),
         ],
         routes: vec![
             Arc::new(crate::join::CaRoute::new(pki.clone())),
             Arc::new(crate::join::JoinRoute::new(pki.clone())),
+            Arc::new(crate::tunnel::TunnelRoute),
             Arc::new(crate::openapi::V3::default()),
             Arc::new(crate::openapi::V2::default()),
             crate::artifacts::Registry::open(&config.data_dir.join("registry")).map_err(ServerError::Artifacts)?,

@@ -4,6 +4,7 @@ pub mod binding;
 pub mod eviction;
 pub mod finalize;
 pub mod ledger;
+pub mod log;
 pub mod scale;
 pub mod token;
 

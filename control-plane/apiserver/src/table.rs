@@ -5,6 +5,7 @@ use skiff_api::object;
 use skiff_api::status::{ApiResult, ApiStatus};
 
 use crate::clock;
+use crate::kinds::common::column_description;
 use crate::query::Query;
 use crate::strategy::Strategy;
 
@@ -49,8 +50,10 @@ pub fn table(
 }
 
 fn columns(strategy: &dyn Strategy) -> Value {
+    let resource = strategy.info().resource;
     let column = |c: &crate::strategy::Column| {
-        json!({"name": c.name, "type": c.kind, "format": c.format, "description": "", "priority": c.priority})
+        let description = column_description(resource, c.name);
+        json!({"name": c.name, "type": c.kind, "format": c.format, "description": description, "priority": c.priority})
     };
     strategy.columns().iter().map(column).collect()
 }

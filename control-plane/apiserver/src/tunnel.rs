@@ -1,27 +1,142 @@
-//! The connections that agents opened: how the control plane reaches a node without dialling it.
+//! The connections that agents opened: how the control plane reaches a node without dialling it. After the upgrade the
+//! roles turn round: the agent is the HTTP/2 server, we are its client.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use hyper::body::Incoming;
-use hyper::client::conn::http2::SendRequest;
-use hyper::{Request, Response};
-use skiff_api::status::{ApiResult, ApiStatus};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use skiff_api::status::{ApiResult, ApiStatus, Subject};
 
-use crate::body::RequestBody;
+use crate::authz::node::node_name;
+use crate::body::{Body, RequestBody};
+use crate::plugins::{Access, PluginRequest, Route};
+use crate::server::ApiServer;
+
+/// The protocol that the agent asks to upgrade to.
+const PROTOCOL: &str = "skiff-tunnel";
+/// A dead tunnel is found within fifteen seconds.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an agent may take to begin to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Live tunnels by node name.
 #[derive(Default)]
 pub struct Tunnels {
-    nodes: Mutex<HashMap<String, SendRequest<RequestBody>>>,
+    nodes: Mutex<HashMap<String, Tunnel>>,
+    next: AtomicU64,
+}
+
+struct Tunnel {
+    /// Tells an old tunnel of a node from its successor.
+    id: u64,
+    sender: SendRequest<RequestBody>,
 }
 
 impl Tunnels {
-    /// Sends a request to the agent of `node`; 503 when it has no live tunnel.
+    /// Sends a request to the agent of `node`. Its authority is of no importance.
+    ///
+    /// # Errors
+    /// 503 when the node has no live tunnel, 504 when it does not answer.
     pub async fn request(&self, node: &str, request: Request<RequestBody>) -> ApiResult<Response<Incoming>> {
-        let sender = self.nodes.lock().expect("no panic under this lock").get(node).cloned();
-        let mut sender =
-            sender.ok_or_else(|| ApiStatus::unavailable(format!("node {node:?} has no open connection to the control plane")))?;
-        sender.send_request(request).await.map_err(|e| ApiStatus::unavailable(format!("node {node:?}: {e}")))
+        let sender = self.lock().get(node).map(|tunnel| tunnel.sender.clone());
+        let Some(mut sender) = sender else {
+            return Err(ApiStatus::unavailable(format!("node {node:?} is not connected to this control plane")));
+        };
+        match tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(ApiStatus::unavailable(format!("the connection to node {node:?} broke: {error}"))),
+            Err(_) => Err(ApiStatus::timeout(format!("node {node:?} did not answer in time"), 1)),
+        }
     }
+    /// Whether a node has a tunnel here.
+    pub fn is_connected(&self, node: &str) -> bool {
+        self.lock().contains_key(node)
+    }
+    /// The newest tunnel of a node wins: its older one is most likely dead and not yet noticed.
+    fn insert(&self, node: &str, sender: SendRequest<RequestBody>) -> u64 {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(node.to_owned(), Tunnel { id, sender });
+        id
+    }
+    fn remove(&self, node: &str, id: u64) {
+        let mut nodes = self.lock();
+        if nodes.get(node).is_some_and(|tunnel| tunnel.id == id) {
+            nodes.remove(node);
+        }
+    }
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Tunnel>> {
+        // The map is consistent after every single call, so a panic elsewhere does not spoil it.
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `GET /skiff/v1/tunnel`, asked for by agents with their client certificate.
+pub struct TunnelRoute;
+
+#[async_trait]
+impl Route for TunnelRoute {
+    fn prefix(&self) -> &'static str {
+        "/skiff/v1/tunnel"
+    }
+    fn access(&self) -> Access {
+        Access::Authenticated
+    }
+    async fn handle(&self, server: &Arc<ApiServer>, mut request: PluginRequest) -> ApiResult<Response<Body>> {
+        if request.parts.method != Method::GET {
+            return Err(ApiStatus::method_not_allowed());
+        }
+        let Some(node) = node_name(&request.user).map(str::to_owned) else {
+            let why = format!("User {:?} is not a node", request.user.name);
+            return Err(ApiStatus::forbidden(Subject::default(), &why));
+        };
+        let asks = request.parts.headers.get(UPGRADE).is_some_and(|value| value == PROTOCOL);
+        let Some(upgrade) = request.parts.extensions.remove::<OnUpgrade>().filter(|_| asks) else {
+            return Err(ApiStatus::bad_request(format!("this path is for an HTTP/1.1 upgrade to {PROTOCOL}")));
+        };
+        tokio::spawn(run(server.clone(), node, upgrade));
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+        Ok(response)
+    }
+}
+
+/// One tunnel from its upgrade to its end.
+async fn run(server: Arc<ApiServer>, node: String, upgrade: OnUpgrade) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => return tracing::debug!(node, %error, "tunnel was not upgraded"),
+    };
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true);
+    let (sender, connection) = match builder.handshake(upgraded).await {
+        Ok(parts) => parts,
+        Err(error) => return tracing::debug!(node, %error, "tunnel did not come up"),
+    };
+    let id = server.tunnels.insert(&node, sender);
+    tracing::info!(node, "node connected");
+    tokio::select! {
+        ended = connection => {
+            if let Err(error) = ended {
+                tracing::debug!(node, %error, "tunnel broke");
+            }
+        }
+        () = server.draining.cancelled() => {}
+    }
+    server.tunnels.remove(&node, id);
+    tracing::info!(node, "node disconnected");
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
 use hyper::Response;
+use serde_json::Value;
 use skiff_api::selector::{FieldRequirement, FieldSelector};
 use skiff_api::status::{ApiResult, ApiStatus};
-use skiff_store::watch_cache::{CachedObject, Expired, Watcher};
+use skiff_store::watch_cache::{CachedObject, Expired, Interest, Watcher};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Scope;
@@ -20,6 +21,9 @@ use crate::body::{Body, BodyError};
 use crate::limits;
 use crate::negotiate::{self, Form, JSON};
 use crate::registry::cache_status;
+
+/// Fields that many watchers select by, each its own value: agents their node.
+const INTEREST_FIELDS: [&str; 1] = ["spec.nodeName"];
 
 mod encode;
 mod select;
@@ -88,7 +92,7 @@ async fn start(scope: &Scope, options: &ListOptions) -> ApiResult<Start> {
     let revision = if version.is_empty() { 0 } else { parse_revision(version)? };
     let watch_list = options.send_initial_events == Some(true);
     if revision > 0 && !watch_list {
-        return Ok(match cache.watch(Some(revision)) {
+        return Ok(match cache.watch_for(interest(scope, options), Some(revision)) {
             Ok(watcher) => Start::Watching { watcher, initial: false, end_bookmark: false },
             Err(expired) => Start::Expired { from: revision, expired },
         });
@@ -99,10 +103,29 @@ async fn start(scope: &Scope, options: &ListOptions) -> ApiResult<Start> {
         cache.fresh().await.map_err(cache_status)?;
     }
     let initial = options.send_initial_events != Some(false);
-    match cache.watch(None) {
+    match cache.watch_for(interest(scope, options), None) {
         Ok(watcher) => Ok(Start::Watching { watcher, initial, end_bookmark: watch_list && options.bookmarks }),
         Err(expired) => Ok(Start::Expired { from: revision, expired }),
     }
+}
+
+/// Which part of the events the watch can be about at all: the narrowest that its namespace or selector says. Only fields
+/// by which the cache tells objects apart; aliases and the rest are the selector's work.
+fn interest(scope: &Scope, options: &ListOptions) -> Interest {
+    for field in INTEREST_FIELDS {
+        if let Some(value) = options.fields.exact_value(field)
+            && scope.resource.strategy.selectable_fields(&Value::Null).iter().any(|(known, _)| *known == field)
+        {
+            return Interest::Field(field, value.to_owned());
+        }
+    }
+    if let Some(name) = options.fields.exact_value("metadata.name") {
+        return Interest::Field("metadata.name", name.to_owned());
+    }
+    if !scope.namespace.is_empty() {
+        return Interest::Namespace(scope.namespace.clone());
+    }
+    Interest::All
 }
 
 /// 410, as an event.

@@ -30,8 +30,8 @@ fn each_mistake_is_named() {
         metadata.annotations: Invalid value: "/": prefix part must be non-empty
         metadata.annotations: Invalid value: "/": name part must be non-empty
         metadata.annotations: Invalid value: "/": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
-        metadata.ownerReferences[0].uid: Invalid value: "": must not be empty
-        metadata.finalizers: Invalid value: "odd": name is neither a standard finalizer name nor is it fully qualified"#]]
+        metadata.ownerReferences.uid: Invalid value: "": must not be empty
+        metadata.finalizers[0]: Invalid value: "odd": name is neither a standard finalizer name nor is it fully qualified"#]]
     .assert_eq(&found);
 }
 
