@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask <command>`; one file per command.
 
 mod check;
+mod demo;
 mod guests;
 mod setup;
 mod shell;
@@ -31,6 +32,8 @@ enum Command {
     },
     /// Install what building and testing need (Debian packages, cargo-nextest, kubectl)
     Setup,
+    /// Build Skiff, start a cluster, run a module in it and ask it over HTTP
+    Demo,
     /// Rebuild the example guests into wasm-examples/prebuilt
     Guests,
     /// What CI runs: setup, check, test
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Test { arguments } => tests::run(&arguments),
         Command::Setup => setup::run(),
+        Command::Demo => demo::run(),
         Command::Guests => guests::run(),
         Command::Ci => setup::run().and_then(|()| check::run()).and_then(|()| tests::run(&[])),
     };
