@@ -23,6 +23,8 @@ use crate::{files, join, tunnel};
 pub(crate) struct Agent {
     checkpoints: Checkpoints,
     pods: Arc<Pods>,
+    /// To be shut down with the agent.
+    network: Option<PodNetwork>,
     #[cfg(test)]
     server: Arc<Server>,
     background: Vec<JoinHandle<()>>,
@@ -53,6 +55,7 @@ impl Agent {
         };
         let identity = config.identity.clone();
         let lease = node_status::keep_lease(client.clone(), config.node_name.clone(), node.clone());
+        let ends = config.pods_end_with_agent.then(|| network.clone());
         let ctx = Arc::new(Context::new(
             config,
             client,
@@ -74,6 +77,7 @@ impl Agent {
             tokio::spawn(pods.clone().run()),
         ];
         Ok(Self {
+            network: ends,
             checkpoints,
             pods,
             #[cfg(test)]
@@ -101,6 +105,9 @@ pub(crate) async fn drive(agent: &Agent, wake_rx: &mut mpsc::Receiver<String>) -
     agent.pods.wait().await;
     for task in &agent.background {
         task.abort();
+    }
+    if let Some(network) = &agent.network {
+        network.shutdown();
     }
     let checkpoints = agent.checkpoints.clone();
     let closed = tokio::task::spawn_blocking(move || checkpoints.close()).await;

@@ -29,6 +29,8 @@ pub struct AgentConfig {
     pub container_runtime_version: String,
     /// RuntimeClass handler of pods that name none.
     pub default_handler: String,
+    /// Whether the end of this agent is the end of its pods (`skiff up`): the pod route is then removed too.
+    pub pods_end_with_agent: bool,
 }
 
 impl AgentConfig {
@@ -44,6 +46,7 @@ impl AgentConfig {
             max_pods: MAX_PODS_DEFAULT,
             container_runtime_version: "wasmtime://48.0.8".to_owned(),
             default_handler: "wasm".to_owned(),
+            pods_end_with_agent: false,
         }
     }
 }

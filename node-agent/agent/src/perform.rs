@@ -48,8 +48,24 @@ pub(crate) fn namespace_and_name(pod: &Pod) -> (&str, &str) {
     )
 }
 
-/// The RuntimeClass handler that the pod runs on; the error is for the user.
-pub(crate) async fn handler(ctx: &Context, pod: &Pod) -> Result<String, String> {
+/// Why there is no runtime for a pod; the texts are for the user.
+pub(crate) enum NoRuntime {
+    /// There is none, and will not be until something is changed.
+    Missing(String),
+    /// The server did not tell.
+    Unknown(String),
+}
+
+impl NoRuntime {
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Missing(text) | Self::Unknown(text) => text,
+        }
+    }
+}
+
+/// The RuntimeClass handler that the pod runs on.
+pub(crate) async fn handler(ctx: &Context, pod: &Pod) -> Result<String, NoRuntime> {
     let class = pod
         .spec
         .as_ref()
@@ -58,18 +74,23 @@ pub(crate) async fn handler(ctx: &Context, pod: &Pod) -> Result<String, String> 
     if class.is_empty() {
         return Ok(ctx.config.default_handler.clone());
     }
+    let failed = |why: String| format!("failed to get sandbox runtime: {why}");
     match ctx.objects.runtime_class(class).await {
         Ok(Some(found)) => Ok(found.handler.clone()),
-        Ok(None) => Err(format!(
-            "failed to get sandbox runtime: runtimeclass.node.k8s.io \"{class}\" not found"
-        )),
-        Err(error) => Err(format!("failed to get sandbox runtime: {}", chain(&error))),
+        Ok(None) => {
+            let why = format!("runtimeclass.node.k8s.io \"{class}\" not found");
+            Err(NoRuntime::Missing(failed(why)))
+        }
+        Err(error) => Err(NoRuntime::Unknown(failed(chain(&error)))),
     }
 }
 
-pub(crate) fn runtime(ctx: &Context, handler: &str) -> Result<Arc<dyn Runtime>, String> {
-    let found = ctx.runtimes.get(handler).cloned();
-    found.ok_or_else(|| format!("failed to get sandbox runtime: no runtime for \"{handler}\" is configured"))
+pub(crate) fn runtime(ctx: &Context, handler: &str) -> Result<Arc<dyn Runtime>, NoRuntime> {
+    let text = || format!("failed to get sandbox runtime: no runtime for \"{handler}\" is configured");
+    ctx.runtimes
+        .get(handler)
+        .cloned()
+        .ok_or_else(|| NoRuntime::Missing(text()))
 }
 
 async fn in_time<T>(call: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
@@ -212,8 +233,21 @@ impl Job {
         }
     }
 
+    /// The pod's own address, or the node's for one on the host's network.
+    async fn address(&self) -> Result<IpAddr, String> {
+        if self
+            .pod
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.host_network == Some(true))
+        {
+            return Ok(self.ctx.config.node_ip);
+        }
+        self.ctx.network.allocate(&self.uid).await
+    }
+
     async fn create_sandbox(&self, runtime: &dyn Runtime) -> Result<(), String> {
-        let ip = self.ctx.network.allocate(&self.uid).await?;
+        let ip = self.address().await?;
         let (namespace, name) = namespace_and_name(&self.pod);
         let log_dir = self.ctx.pod_log_directory(namespace, name, &self.uid);
         files::create_directory(&log_dir).map_err(|error| chain(&error))?;
@@ -241,12 +275,7 @@ impl Job {
             .ok_or(("CreateContainerError", "no such container in the pod".to_owned()))?;
         let pulled = self.memory.container(name).and_then(|state| state.pulled.clone());
         let pulled = pulled.ok_or(("CreateContainerError", "the image was not pulled".to_owned()))?;
-        let pod_ip = self
-            .ctx
-            .network
-            .allocate(&self.uid)
-            .await
-            .map_err(|why| ("CreateContainerError", why))?;
+        let pod_ip = self.address().await.map_err(|why| ("CreateContainerError", why))?;
         let facts = self.facts(Some(pod_ip));
         let config_error = |message: String| ("CreateContainerConfigError", message);
         let env = env::resolve(&self.ctx.objects, &self.pod, &container, &facts)

@@ -86,4 +86,11 @@ impl PodNetwork {
             network.retain(is_here);
         }
     }
+
+    /// Takes the route away.
+    pub(crate) fn shutdown(&self) {
+        if let Some(network) = self.lock().as_mut() {
+            network.shutdown();
+        }
+    }
 }

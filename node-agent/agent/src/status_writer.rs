@@ -19,6 +19,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Default)]
 struct Wanted {
     status: Option<Arc<PodStatus>>,
+    /// The pod as the server last showed it.
+    seen: Option<Arc<Pod>>,
     delete: bool,
 }
 
@@ -38,6 +40,7 @@ impl StatusWriter {
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
             written: pod.status.clone().unwrap_or_default(),
+            revision: revision(pod),
         };
         tokio::spawn(async move {
             task.run(receiver).await;
@@ -48,6 +51,18 @@ impl StatusWriter {
 
     pub(crate) fn write(&self, status: PodStatus) {
         self.wanted.send_modify(|wanted| wanted.status = Some(Arc::new(status)));
+    }
+
+    /// Looks whether someone else changed the status since we wrote it (the node controller does, when it has not heard
+    /// of us); if so ours is written again.
+    pub(crate) fn compare(&self, pod: &Arc<Pod>) {
+        self.wanted.send_if_modified(|wanted| {
+            let is_new = !wanted.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, pod));
+            if is_new {
+                wanted.seen = Some(pod.clone());
+            }
+            is_new
+        });
     }
 
     /// Deletes the pod for good after its last status is written, and waits for that.
@@ -64,12 +79,44 @@ struct Task {
     uid: String,
     /// What the server has, as far as we know.
     written: PodStatus,
+    /// resourceVersion that our last write made.
+    revision: u64,
+}
+
+fn revision(pod: &Pod) -> u64 {
+    pod.metadata
+        .resource_version
+        .as_ref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Whether what others act on is the same.
+fn agree(a: &PodStatus, b: &PodStatus) -> bool {
+    let condition = |status: &PodStatus, type_: &str| {
+        let mut conditions = status.conditions.iter().flatten();
+        conditions
+            .find(|condition| condition.type_ == type_)
+            .map(|condition| condition.status.clone())
+    };
+    a.phase == b.phase
+        && a.pod_ip == b.pod_ip
+        && ["Ready", "ContainersReady", "Initialized"]
+            .iter()
+            .all(|type_| condition(a, type_) == condition(b, type_))
 }
 
 impl Task {
     async fn run(mut self, mut wanted: watch::Receiver<Wanted>) {
         loop {
             let now = wanted.borrow_and_update().clone();
+            if let Some(theirs) = now.seen.as_ref().filter(|seen| revision(seen) > self.revision) {
+                self.revision = revision(theirs);
+                let theirs = theirs.status.clone().unwrap_or_default();
+                if !agree(&theirs, &self.written) {
+                    self.written = theirs;
+                }
+            }
             if let Some(status) = &now.status
                 && **status != self.written
                 && !self.write_status(status, &mut wanted).await
@@ -97,7 +144,8 @@ impl Task {
             let params = PatchParams::default();
             let request = self.api.patch_status(&self.name, &params, &patch);
             match tokio::time::timeout(WRITE_TIMEOUT, request).await {
-                Ok(Ok(_)) => {
+                Ok(Ok(pod)) => {
+                    self.revision = revision(&pod);
                     self.written = status.clone();
                     return true;
                 }

@@ -17,7 +17,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::error::chain;
-use crate::perform::{self, Failure};
+use crate::perform::{self, Failure, NoRuntime};
 use crate::pods::uid;
 use crate::status_writer::StatusWriter;
 use crate::{observe, volumes};
@@ -125,6 +125,7 @@ impl Worker {
         let mut refreshed = tokio::time::Instant::now();
         loop {
             let pod = self.pod.borrow_and_update().clone();
+            self.writer.compare(&pod);
             self.take_outcomes(&pod);
             self.admit(&pod).await;
             let observed = self.observe(&pod).await;
@@ -242,33 +243,54 @@ impl Worker {
                 }
             },
             // No runtime of that name: nothing of the pod can be here.
-            Err(_) => Sandbox::Absent,
+            Err(NoRuntime::Missing(_)) => Sandbox::Absent,
+            Err(NoRuntime::Unknown(error)) => {
+                warn!(error, "could not look up the pod's RuntimeClass");
+                Sandbox::Unknown
+            }
         };
         Observed { sandbox, host_ip }
     }
 
-    /// The runtime that the pod's RuntimeClass names; the error is for the user.
-    async fn runtime(&mut self, pod: &Pod) -> Result<Arc<dyn Runtime>, String> {
+    /// The runtime that the pod's RuntimeClass names.
+    async fn runtime(&mut self, pod: &Pod) -> Result<Arc<dyn Runtime>, NoRuntime> {
         if self.handler.is_none() {
             self.handler = Some(perform::handler(&self.ctx, pod).await?);
         }
         perform::runtime(&self.ctx, self.handler.as_deref().unwrap_or_default())
     }
 
+    /// Writes the checkpoint when something in it changed that a restart needs. The pod's status, which changes with
+    /// each of our own writes, goes along but is no reason to write.
     fn save(&mut self, pod: &Arc<Pod>) {
+        let meta = &pod.metadata;
+        let key = serde_json::to_vec(&(
+            &self.memory,
+            &self.handler,
+            &pod.spec,
+            (
+                &meta.labels,
+                &meta.annotations,
+                &meta.deletion_timestamp,
+                &meta.deletion_grace_period_seconds,
+            ),
+        ));
+        let (Ok(key), false) = (key, self.memory.finished) else {
+            return;
+        };
+        if key == self.saved {
+            return;
+        }
         let checkpoint = Checkpoint {
             pod: Pod::clone(pod),
             memory: self.memory.clone(),
             handler: self.handler.clone(),
         };
         match serde_json::to_vec(&checkpoint) {
-            Ok(content) if content != self.saved => {
-                self.ctx.checkpoints.save(&self.uid, content.clone());
-                self.saved = content;
-            }
-            Ok(_) => {}
+            Ok(content) => self.ctx.checkpoints.save(&self.uid, content),
             Err(error) => error!(%error, "could not serialise the pod's memory"),
         }
+        self.saved = key;
     }
 
     fn report(&mut self, status: PodStatus) {
@@ -285,7 +307,7 @@ impl Worker {
             if *action == Action::Finish {
                 continue;
             }
-            let runtime = self.runtime(pod).await;
+            let runtime = self.runtime(pod).await.map_err(NoRuntime::into_text);
             let job = perform::Job {
                 ctx: self.ctx.clone(),
                 pod: pod.clone(),

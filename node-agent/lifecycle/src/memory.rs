@@ -99,6 +99,8 @@ pub struct PulledImage {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeMemory {
+    /// Not kept: a probe that runs a little early after a restart costs less than a write to disk after each probe.
+    #[serde(skip)]
     pub last_run: Option<Timestamp>,
     pub successes: u32,
     pub failures: u32,

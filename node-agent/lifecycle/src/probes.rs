@@ -77,8 +77,10 @@ pub(crate) fn count(memory: &mut ProbeMemory, probe: &Probe, success: bool, now:
     let threshold = |value: Option<i32>, default: i32| value.unwrap_or(default).max(1).unsigned_abs();
     if success {
         memory.failures = 0;
-        memory.successes = memory.successes.saturating_add(1);
-        if memory.successes >= threshold(probe.success_threshold, 1) {
+        // Counted no further than needed, so that a healthy probe leaves memory as it is.
+        let needed = threshold(probe.success_threshold, 1);
+        memory.successes = memory.successes.saturating_add(1).min(needed);
+        if memory.successes == needed {
             memory.result = Some(true);
         }
     } else {

@@ -85,3 +85,21 @@ async fn restart_counts_go_on_when_the_agents_data_is_lost() {
         .eventually("another restart", || harness.container("web")["restartCount"] == 2)
         .await;
 }
+
+#[tokio::test]
+async fn a_status_that_someone_else_changed_is_set_right() {
+    let harness = Harness::start().await;
+    harness.create("web", json!({}));
+    harness.running("web").await;
+    let ready = || {
+        let conditions = harness.pod("web")["status"]["conditions"].clone();
+        let all = conditions.as_array().unwrap().clone();
+        all.iter().find(|condition| condition["type"] == "Ready").unwrap()["status"].clone()
+    };
+    let mut pod = harness.pod("web");
+    for condition in pod["status"]["conditions"].as_array_mut().unwrap() {
+        condition["status"] = json!("False");
+    }
+    harness.api.put(&Harness::path("web"), pod);
+    harness.eventually("Ready again", || ready() == "True").await;
+}
