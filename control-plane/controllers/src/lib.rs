@@ -4,7 +4,7 @@
 //! **Invariant:** every action is safe to repeat and safe when stale: preconditions, deterministic names, bounded lists.
 //!
 //! Reading order: `controller` (the trait), `plan` (what a decision may be), `caches` (what it may look at), then any
-//! controller.
+//! controller; `invariants` says what must hold in any cluster.
 
 mod adoption;
 mod caches;
@@ -14,6 +14,7 @@ mod deployment;
 mod event_expiry;
 mod garbage_collector;
 mod hash;
+pub mod invariants;
 mod labels;
 mod namespace;
 mod namespace_defaults;
@@ -43,5 +44,7 @@ pub use pod_gc::PodGcController;
 pub use replicaset::ReplicaSetController;
 pub use taint_eviction::{TaintEvictionController, no_execute, tolerates};
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod testing;
