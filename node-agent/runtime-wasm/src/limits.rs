@@ -62,6 +62,8 @@ pub const HANDLES_MAX: usize = 4096;
 pub const RESOURCES_MAX: usize = 2048;
 /// Bytes of randomness per call.
 pub const RANDOM_BYTES_MAX: u64 = 1 << 20;
+/// Largest piece of an outgoing body that a guest may hand over at once; two are held per stream.
+pub const BODY_CHUNK_BYTES: usize = 64 << 10;
 /// Header fields of one request or response, in memory.
 pub const FIELDS_BYTES_MAX: usize = 128 << 10;
 
@@ -109,5 +111,5 @@ pub const COMPILE_ADDRESS_SPACE: u64 = 6 << 30;
 pub const COMPILE_CPU_SECONDS: u64 = 300;
 pub const COMPILE_DEADLINE: Duration = Duration::from_secs(300);
 pub const COMPILE_FILE_BYTES_MAX: u64 = 2 << 30;
-/// Compile children at once: compiling must not starve the guests that run.
-pub const COMPILES_AT_ONCE: usize = 1;
+/// Compile children at once: compiling must not starve the guests that run, nor a huge module hold up a small one.
+pub const COMPILES_AT_ONCE: usize = 2;

@@ -196,23 +196,24 @@ impl Inner {
 
     /// Tells a dead worker's containers as exited. Other namespaces' workers are not touched.
     fn worker_died(&self, namespace: &str, states: BTreeMap<String, SandboxState>) {
+        if !states.is_empty() {
+            tracing::warn!(namespace, pods = states.len(), "a worker died");
+        }
+        let uids: Vec<String> = states.keys().cloned().collect();
+        for (uid, state) in states {
+            if let Some(pod) = self.pods().get_mut(&uid) {
+                let containers = state.containers.into_iter().map(|c| (c.name.clone(), lost(c)));
+                pod.lost.extend(containers);
+            }
+        }
         {
             let mut links = self.links();
             if links.get(namespace).is_some_and(|link| link.is_dead()) {
                 links.remove(namespace);
             }
         }
-        if !states.is_empty() {
-            tracing::warn!(namespace, pods = states.len(), "a worker died");
-        }
-        for (uid, state) in states {
-            if let Some(pod) = self.pods().get_mut(&uid) {
-                for container in state.containers {
-                    pod.lost.insert(container.name.clone(), lost(container));
-                }
-            }
-            let _ = self.wake.try_send(uid);
-        }
+        // Only now is there something to see.
+        uids.into_iter().for_each(|uid| drop(self.wake.try_send(uid)));
     }
 
     fn link(&self, namespace: &str) -> Option<Arc<Link>> {

@@ -195,7 +195,8 @@ impl Link {
             }
         }
         self.dead.store(true, Ordering::Release);
-        let pods = std::mem::take(&mut *self.pods());
+        // Its pods stay listed as they were until they are told as lost: at no moment do they seem absent.
+        let pods = self.pods().clone();
         died(pods);
         self.pending().clear();
     }

@@ -23,6 +23,7 @@ use program::Programs;
 
 mod container;
 pub(crate) mod control;
+mod core_files;
 mod cpu;
 mod executor;
 mod exit;

@@ -94,6 +94,51 @@ async fn a_read_only_mount_is_read_only() {
 }
 
 #[tokio::test]
+async fn open_files_are_bounded() {
+    let node = Node::new();
+    let mut subject = node.runtime().await;
+    let image = node.registry.push("files", guests::hogs_files());
+    subject.runtime.create_sandbox(&subject.sandbox("files")).await.unwrap();
+    let mut spec = subject.container("files", "main", 0, &image).await;
+    let host_path = node.dir.path().to_path_buf();
+    spec.mounts = vec![Mount {
+        host_path,
+        container_path: "/data".into(),
+        read_only: true,
+    }];
+    subject.runtime.create_container(&spec).await.unwrap();
+    subject.runtime.start_container("files", "main").await.unwrap();
+    let ended = subject
+        .until("files", "main", |c| c.phase == ContainerPhase::Exited)
+        .await;
+    assert_eq!(ended.exit_code, 33, "errno.mfile: {ended:?}");
+}
+
+#[tokio::test]
+async fn the_prebuilt_examples_run() {
+    let prebuilt = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wasm-examples/prebuilt");
+    let node = Node::new();
+    let mut subject = node.runtime().await;
+    let read = |name: &str| std::fs::read(prebuilt.join(name)).unwrap();
+    let ended = run(
+        &node,
+        &mut subject,
+        "hello-c",
+        read("hello-c.wasm"),
+        Resources::default(),
+    )
+    .await;
+    assert_eq!(ended.exit_code, 0, "{ended:?}");
+    assert!(!node.lines("hello-c", "main").is_empty());
+    let ended = run(&node, &mut subject, "hog", read("memory-hog.wasm"), memory(32 << 20)).await;
+    assert_eq!(
+        (ended.exit_code, ended.reason.as_str()),
+        (137, "OOMKilled"),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_trap_ends_with_134_and_its_backtrace_in_message_and_log() {
     let node = Node::new();
     let mut subject = node.runtime().await;

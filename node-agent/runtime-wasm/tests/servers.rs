@@ -37,7 +37,7 @@ async fn try_get(ip: IpAddr) -> Result<(StatusCode, String), hyper::Error> {
         .await
         .unwrap();
     tokio::spawn(connection);
-    let request = Request::get("/path")
+    let request = Request::get("/")
         .header("host", "pod")
         .body(Empty::<Bytes>::new())
         .unwrap();
@@ -109,7 +109,7 @@ async fn a_request_that_traps_costs_that_request() {
     );
     let log = node.log("traps", "web");
     assert!(
-        log.contains("request GET /path failed") && log.contains("unreachable"),
+        log.contains("request GET / failed") && log.contains("unreachable"),
         "{log}"
     );
 }
@@ -206,4 +206,21 @@ async fn a_request_without_a_host_is_a_bad_request() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.0 400"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_server_built_from_rust_answers() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wasm-examples/prebuilt/hello-http.wasm");
+    let node = Node::new();
+    let mut subject = node.runtime().await;
+    let ip = serve(
+        &node,
+        &mut subject,
+        "rust",
+        std::fs::read(path).unwrap(),
+        Some(64 << 20),
+    )
+    .await;
+    let (status, body) = get(ip).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
 }

@@ -32,8 +32,17 @@ pub(crate) struct Guest {
 
 /// Store data of a core module of WASI preview 1.
 pub(crate) struct CoreGuest {
-    wasi: WasiP1Ctx,
+    pub(super) wasi: WasiP1Ctx,
     memory: InstanceMemory,
+    /// Files and directories that it opened itself.
+    pub(super) open_files: usize,
+}
+
+impl CoreGuest {
+    /// One fewer is open, if the call that closed it succeeded.
+    pub(super) fn closed(&mut self, errno: i32) {
+        self.open_files = self.open_files.saturating_sub(usize::from(errno == 0));
+    }
 }
 
 /// What all instances of one container have in common.
@@ -107,6 +116,7 @@ impl Surroundings {
         let guest = CoreGuest {
             wasi,
             memory: InstanceMemory::new(self.memory.clone()),
+            open_files: 0,
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.memory);
@@ -133,7 +143,10 @@ impl WasiView for Guest {
 
 impl Guest {
     fn pod_sockets(&mut self) -> PodSockets<'_> {
-        PodSockets { ip: self.ip, view: self.sockets() }
+        PodSockets {
+            ip: self.ip,
+            view: self.sockets(),
+        }
     }
 }
 
@@ -171,5 +184,6 @@ pub(crate) fn linker(engine: &Engine, p3: bool) -> wasmtime::Result<Linker> {
 pub(crate) fn core_linker(engine: &Engine) -> wasmtime::Result<CoreLinker> {
     let mut linker = CoreLinker::new(engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest| &mut guest.wasi)?;
+    super::core_files::count(&mut linker)?;
     Ok(linker)
 }

@@ -31,6 +31,14 @@ type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(hyper::Response<WasiBody>, Done), Error>;
 
 impl WasiHttpHooks for Outgoing {
+    // Of a body only one chunk is held by the host at a time; the guest waits for the rest to be taken.
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        limits::BODY_CHUNK_BYTES
+    }
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        limits::BODY_CHUNK_BYTES
+    }
+
     fn send_request(
         &mut self,
         request: hyper::Request<WasiBody>,

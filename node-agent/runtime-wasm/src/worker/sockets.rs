@@ -3,9 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use wasmtime::component::{HasData, Resource};
-use wasmtime_wasi::p2::bindings::sockets::network::{
-    self, ErrorCode, IpAddressFamily, IpSocketAddress, Network,
-};
+use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddressFamily, IpSocketAddress, Network};
 use wasmtime_wasi::p2::bindings::sockets::tcp::{self, ShutdownType};
 use wasmtime_wasi::p2::bindings::sockets::udp;
 use wasmtime_wasi::p2::{
@@ -112,7 +110,10 @@ impl tcp::HostTcpSocket for PodSockets<'_> {
 
 impl udp::Host for PodSockets<'_> {}
 
-type Datagrams = (Resource<udp::IncomingDatagramStream>, Resource<udp::OutgoingDatagramStream>);
+type Datagrams = (
+    Resource<udp::IncomingDatagramStream>,
+    Resource<udp::OutgoingDatagramStream>,
+);
 
 impl udp::HostUdpSocket for PodSockets<'_> {
     async fn start_bind(
@@ -179,7 +180,10 @@ mod tests {
         wasi.allow_tcp(true);
         super::super::net::restrict(&mut wasi, &net);
         let (mut wasi, mut table) = (wasi.build(), ResourceTable::new());
-        let view = WasiSocketsCtxView { ctx: wasi.sockets(), table: &mut table };
+        let view = WasiSocketsCtxView {
+            ctx: wasi.sockets(),
+            table: &mut table,
+        };
         let mut pod = PodSockets { view, ip };
         let network = instance_network::Host::instance_network(&mut pod.view).expect("a network");
         let socket = tcp_create_socket::Host::create_tcp_socket(&mut pod.view, IpAddressFamily::Ipv4)?;

@@ -129,6 +129,26 @@ pub fn creates_file() -> Vec<u8> {
     )
 }
 
+/// Opens its first preopen again and again until that fails, closes one, opens one more, and exits with the errno of
+/// the failure if that last one succeeded.
+pub fn hogs_files() -> Vec<u8> {
+    let open = r#"(import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))"#;
+    command(
+        &format!("{open} {EXIT}"),
+        r#"(data (i32.const 64) ".")
+        (func $one (result i32)
+            (call $open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 1)
+                (i32.const 2) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 128)))
+        (func (export "_start") (local $errno i32)
+            (loop $l (br_if $l (i32.eqz (local.tee $errno (call $one)))))
+            (drop (call $close (i32.load (i32.const 128))))
+            (if (call $one) (then (call $exit (i32.const 99))))
+            (call $exit (local.get $errno)))"#,
+    )
+}
+
 pub fn traps() -> Vec<u8> {
     command(
         "",
@@ -185,8 +205,10 @@ pub fn command_component(body: &str) -> Vec<u8> {
 pub fn command_component_p3(body: &str) -> Vec<u8> {
     component(
         "command-p3",
-        &format!(r#"(module (memory (export "memory") 1)
-            (func (export "wasi:cli/run@0.3.0#run") (result i32) {body}))"#),
+        &format!(
+            r#"(module (memory (export "memory") 1)
+            (func (export "wasi:cli/run@0.3.0#run") (result i32) {body}))"#
+        ),
     )
 }
 
