@@ -133,7 +133,13 @@ impl ApiStatus {
     }
     /// 422. `subject.resource` is the **Kind** here: `Pod "web" is invalid: …`.
     pub fn invalid(subject: Subject<'_>, errors: &FieldErrors) -> Box<Self> {
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        // The same fault found by several checks is a cause for each, but said once.
+        let mut texts: Vec<String> = Vec::new();
+        for text in errors.iter().map(ToString::to_string) {
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let body = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

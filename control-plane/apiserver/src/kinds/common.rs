@@ -1,5 +1,8 @@
 //! What several kinds share: the row of the resource table, table cells, and small edits of JSON.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
 use skiff_api::object;
 use skiff_api::time;
@@ -134,4 +137,22 @@ pub(crate) fn condition<'a>(value: &'a Value, kind: &str) -> Option<&'a Value> {
 /// Whether a condition's status is `True`.
 pub(crate) fn condition_is_true(value: &Value, kind: &str) -> bool {
     condition(value, kind).is_some_and(|c| object::str_at(c, "/status") == "True")
+}
+
+/// What a column's definition says of it: users read it in `kubectl get -o json` of a Table only, but clients compare.
+/// A line is resource, column, text; `*` stands for every resource, `\n` in a text for a line break.
+static DESCRIPTIONS: LazyLock<HashMap<(&'static str, &'static str), String>> = LazyLock::new(|| {
+    let line = |line: &'static str| {
+        let mut cells = line.splitn(3, '\t');
+        Some(((cells.next()?, cells.next()?), cells.next()?.replace("\\n", "\n")))
+    };
+    include_str!("columns.tsv").lines().filter_map(line).collect()
+});
+
+/// The description of a resource's column, or nothing.
+pub(crate) fn column_description(resource: &str, column: &str) -> String {
+    // A map of borrowed keys may be asked with shorter-lived ones.
+    let table: &HashMap<(&str, &str), String> = &DESCRIPTIONS;
+    let text = table.get(&(resource, column)).or_else(|| table.get(&("*", column)));
+    text.cloned().unwrap_or_default()
 }

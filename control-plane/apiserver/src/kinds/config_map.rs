@@ -53,6 +53,9 @@ impl Strategy for ConfigMapStrategy {
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
         immutable_data(new, old, &["data", "binaryData"], errors);
     }
+    fn metadata_checks(&self) -> usize {
+        4
+    }
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }

@@ -108,6 +108,9 @@ impl Strategy for PodStrategy {
             _ => None,
         }
     }
+    fn metadata_checks(&self) -> usize {
+        4
+    }
     fn columns(&self) -> &'static [Column] {
         printer::COLUMNS
     }

@@ -25,6 +25,9 @@ impl Strategy for RoleStrategy {
     fn allows_create_on_update(&self) -> bool {
         true
     }
+    fn metadata_checks(&self) -> usize {
+        4
+    }
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }
@@ -57,6 +60,9 @@ impl Strategy for ClusterRoleStrategy {
     }
     fn allows_create_on_update(&self) -> bool {
         true
+    }
+    fn metadata_checks(&self) -> usize {
+        4
     }
     fn columns(&self) -> &'static [Column] {
         COLUMNS

@@ -41,6 +41,9 @@ impl Strategy for RoleBindingStrategy {
     fn allows_create_on_update(&self) -> bool {
         true
     }
+    fn metadata_checks(&self) -> usize {
+        4
+    }
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }
@@ -67,6 +70,9 @@ impl Strategy for ClusterRoleBindingStrategy {
     }
     fn allows_create_on_update(&self) -> bool {
         true
+    }
+    fn metadata_checks(&self) -> usize {
+        4
     }
     fn columns(&self) -> &'static [Column] {
         COLUMNS

@@ -55,6 +55,9 @@ impl Strategy for SecretStrategy {
         immutable(errors, &Path::new("type"), new.get("type"), old.get("type"));
         immutable_data(new, old, &["data"], errors);
     }
+    fn metadata_checks(&self) -> usize {
+        4
+    }
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }

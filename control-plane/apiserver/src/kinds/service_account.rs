@@ -12,6 +12,9 @@ pub struct ServiceAccountStrategy;
 impl Strategy for ServiceAccountStrategy {
     resource!("", "v1", "serviceaccounts");
 
+    fn metadata_checks(&self) -> usize {
+        4
+    }
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }

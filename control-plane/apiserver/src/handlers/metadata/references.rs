@@ -13,7 +13,11 @@ pub(super) fn validate(object: &Value, path: &Path, errors: &mut FieldErrors) {
         if api_version.is_empty() {
             errors.invalid(&path.child("apiVersion"), api_version, "version must not be empty");
         } else if api_version.matches('/').count() > 1 {
-            errors.invalid(&path.child("apiVersion"), api_version, &format!("unexpected GroupVersion string: {api_version}"));
+            errors.invalid(
+                &path.child("apiVersion"),
+                api_version,
+                &format!("unexpected GroupVersion string: {api_version}"),
+            );
         }
         for field in ["kind", "name", "uid"] {
             let value = object::str_at(owner, &format!("/{field}"));
@@ -33,7 +37,11 @@ pub(super) fn validate(object: &Value, path: &Path, errors: &mut FieldErrors) {
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                     );
                     let body = format!("Invalid value: {}: {detail}", in_go_order(list));
-                    errors.push(FieldError { kind: ErrorType::Invalid, path: path.to_string(), body });
+                    errors.push(FieldError {
+                        kind: ErrorType::Invalid,
+                        path: path.to_string(),
+                        body,
+                    });
                 }
                 None => controller = Some(name),
             }
@@ -45,7 +53,9 @@ pub(super) fn validate(object: &Value, path: &Path, errors: &mut FieldErrors) {
 fn in_go_order(list: &[Value]) -> String {
     const FIELDS: [&str; 6] = ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
     let reference = |owner: &Value| {
-        let fields = FIELDS.iter().filter_map(|field| Some(format!("\"{field}\":{}", owner.get(*field)?)));
+        let fields = FIELDS
+            .iter()
+            .filter_map(|field| Some(format!("\"{field}\":{}", owner.get(*field)?)));
         format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
     };
     format!("[{}]", list.iter().map(reference).collect::<Vec<_>>().join(","))
