@@ -347,3 +347,82 @@ impl RingWatch {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KeyValue;
+
+    fn push(ring: &Ring, key: &str, revision: u64) {
+        let current = KeyValue {
+            key: key.to_owned(),
+            value: bytes::Bytes::new(),
+            mod_revision: revision,
+        };
+        ring.push(vec![(
+            revision,
+            [Change::Put {
+                current,
+                previous: None,
+            }]
+            .into(),
+        )]);
+    }
+
+    #[tokio::test]
+    async fn only_a_watcher_that_lost_a_change_of_its_own_ends() {
+        let ring = Ring::new(10);
+        let mut slow = ring.watch("/a/", 10);
+        let mut other = ring.watch("/b/", 10);
+        let mut quick = ring.watch("/a/", 10);
+        push(&ring, "/a/x", 11);
+        push(&ring, "/a/y", 12);
+        assert!(matches!(
+            quick.next().await,
+            Some(WatchItem::Changes { revision: 11, .. })
+        ));
+        ring.trim(12);
+        push(&ring, "/a/x", 13);
+        push(&ring, "/b/x", 14);
+        assert_eq!(slow.next().await, Some(WatchItem::Compacted { oldest: 12 }));
+        assert_eq!(slow.next().await, None);
+        assert!(
+            matches!(other.next().await, Some(WatchItem::Changes { revision: 14, .. })),
+            "it lost nothing"
+        );
+        for wanted in [12, 13] {
+            let next = quick.next().await;
+            assert!(
+                matches!(next, Some(WatchItem::Changes { revision, .. }) if revision == wanted),
+                "{next:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn progress_waits_for_the_revision_that_was_asked_for() {
+        let ring = Ring::new(10);
+        let mut watch = ring.watch("/a/", 10);
+        ring.request_progress(12);
+        push(&ring, "/b/x", 11);
+        assert!(futures::poll!(std::pin::pin!(watch.next())).is_pending());
+        push(&ring, "/b/x", 12);
+        assert_eq!(watch.next().await, Some(WatchItem::Progress { revision: 12 }));
+    }
+
+    #[tokio::test]
+    async fn a_gap_ends_every_watcher_below_it() {
+        let ring = Ring::new(10);
+        let mut watch = ring.watch("/a/", 10);
+        ring.reset(20);
+        assert_eq!(watch.next().await, Some(WatchItem::Compacted { oldest: 20 }));
+        let mut again = ring.watch("/a/", 20);
+        push(&ring, "/a/x", 21);
+        assert!(matches!(
+            again.next().await,
+            Some(WatchItem::Changes { revision: 21, .. })
+        ));
+        ring.close();
+        assert_eq!(again.next().await, None);
+    }
+}
