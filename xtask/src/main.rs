@@ -1,5 +1,6 @@
 //! Developer commands: `cargo xtask <command>`; one file per command.
 
+mod bench;
 mod check;
 mod demo;
 mod guests;
@@ -36,6 +37,11 @@ enum Command {
     Demo,
     /// Rebuild the example guests into wasm-examples/prebuilt
     Guests,
+    /// Measure against references in the same run: api, store, pods, http, footprint or all
+    Bench {
+        #[arg(default_value = "all")]
+        what: String,
+    },
     /// What CI runs: setup, check, test
     Ci,
 }
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Demo => demo::run(),
         Command::Guests => guests::run(),
+        Command::Bench { what } => bench::run(&what),
         Command::Ci => setup::run().and_then(|()| check::run()).and_then(|()| tests::run(&[])),
     };
     match outcome {

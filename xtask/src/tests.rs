@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::shell;
 
 /// Puts the kubectl that `setup` installed first on the PATH.
-fn with_tools(command: &mut Command) -> &mut Command {
+pub fn with_tools(command: &mut Command) -> &mut Command {
     let mut paths = vec![crate::setup::tools_dir()];
     paths.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
     if let Ok(joined) = std::env::join_paths(paths) {
