@@ -29,6 +29,7 @@ mod executor;
 mod exit;
 mod guest;
 mod http;
+mod log_stream;
 mod logs;
 mod memory;
 mod net;

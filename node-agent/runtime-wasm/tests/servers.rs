@@ -31,13 +31,13 @@ async fn serve(node: &Node, subject: &mut Subject, uid: &str, module: Vec<u8>, m
 }
 
 /// Status and body. Errors: the connection broke off before the end of the response.
-async fn try_get(ip: IpAddr) -> Result<(StatusCode, String), hyper::Error> {
+async fn try_get_at(ip: IpAddr, path: &str) -> Result<(StatusCode, String), hyper::Error> {
     let stream = TcpStream::connect((ip, 8080)).await.expect("connected");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .unwrap();
     tokio::spawn(connection);
-    let request = Request::get("/")
+    let request = Request::get(path)
         .header("host", "pod")
         .body(Empty::<Bytes>::new())
         .unwrap();
@@ -45,6 +45,10 @@ async fn try_get(ip: IpAddr) -> Result<(StatusCode, String), hyper::Error> {
     let status = response.status();
     let body = response.into_body().collect().await?;
     Ok((status, String::from_utf8(body.to_bytes().to_vec()).unwrap()))
+}
+
+async fn try_get(ip: IpAddr) -> Result<(StatusCode, String), hyper::Error> {
+    try_get_at(ip, "/").await
 }
 
 async fn get(ip: IpAddr) -> (StatusCode, String) {
@@ -223,4 +227,29 @@ async fn a_server_built_from_rust_answers() {
     .await;
     let (status, body) = get(ip).await;
     assert_eq!(status, StatusCode::OK, "{body}");
+}
+
+#[tokio::test]
+async fn a_server_of_wasi_0_3_answers_and_its_failures_cost_their_requests() {
+    let module = common::encode(include_bytes!("fixtures/server-p3.wasm"));
+    let node = Node::new();
+    let mut subject = node.runtime().await;
+    let ip = serve(&node, &mut subject, "p3", module, Some(64 << 20)).await;
+    for _ in 0..3 {
+        assert_eq!(get(ip).await, (StatusCode::OK, "hello from wasm\n".to_owned()));
+        assert_eq!(
+            try_get_at(ip, "/trap").await.unwrap().0,
+            StatusCode::INTERNAL_SERVER_ERROR
+        );
+    }
+    let mut spinning = TcpStream::connect((ip, 8080)).await.unwrap();
+    spinning
+        .write_all(b"GET /spin HTTP/1.1\r\nhost: pod\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(get(ip).await.0, StatusCode::OK);
+    drop(spinning);
+    subject.runtime.stop_container("p3", "web", 600).await.unwrap();
+    let ended = subject.until("p3", "web", |c| c.phase == ContainerPhase::Exited).await;
+    assert_eq!(ended.exit_code, 0);
 }

@@ -12,7 +12,8 @@ use wasmtime_wasi::sockets::WasiSocketsView;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::logs::{ContainerLog, LogStream, Stream};
+use super::log_stream::LogStream;
+use super::logs::{ContainerLog, Stream};
 use super::memory::{ContainerMemory, InstanceMemory};
 use super::net::{self, PodNet};
 use super::outgoing::Outgoing;

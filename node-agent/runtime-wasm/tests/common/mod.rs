@@ -223,8 +223,13 @@ pub fn component(world: &str, text: &str) -> Vec<u8> {
     let world = resolve.select_world(&[package], Some(world)).expect("a world of it");
     let mut module = wat::parse_str(text).expect("the fixture's text");
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("embedded");
+    encode(&module)
+}
+
+/// A component of a core module that says itself which world it is of.
+pub fn encode(module: &[u8]) -> Vec<u8> {
     ComponentEncoder::default()
-        .module(&module)
+        .module(module)
         .expect("a module")
         .validate(true)
         .encode()
