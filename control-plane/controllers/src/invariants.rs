@@ -29,17 +29,31 @@ pub fn always(now: &Observation) -> Vec<String> {
 
 /// All breaches of what must hold between two moments.
 pub fn between(before: &Observation, after: &Observation) -> Vec<String> {
-    let placed: BTreeMap<&str, &str> =
-        before.pods.iter().filter_map(|pod| Some((pod.metadata.uid.as_deref()?, pods::node_name(pod)))).collect();
+    let placed: BTreeMap<&str, &str> = before
+        .pods
+        .iter()
+        .filter_map(|pod| Some((pod.metadata.uid.as_deref()?, pods::node_name(pod))))
+        .collect();
     let moved = |pod: &&Arc<Pod>| {
-        let was = pod.metadata.uid.as_deref().and_then(|uid| placed.get(uid)).copied().unwrap_or("");
+        let was = pod
+            .metadata
+            .uid
+            .as_deref()
+            .and_then(|uid| placed.get(uid))
+            .copied()
+            .unwrap_or("");
         !was.is_empty() && was != pods::node_name(pod)
     };
     after
         .pods
         .iter()
         .filter(moved)
-        .map(|pod| format!("pod {} moved to another node", pod.metadata.name.as_deref().unwrap_or("")))
+        .map(|pod| {
+            format!(
+                "pod {} moved to another node",
+                pod.metadata.name.as_deref().unwrap_or("")
+            )
+        })
         .collect()
 }
 
@@ -50,7 +64,10 @@ pub fn settled(now: &Observation) -> Vec<String> {
         let want = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let have = active_pods(now, set);
         if i32::try_from(have) != Ok(want) {
-            breaches.push(format!("set {} has {have} pods and wants {want}", name(&set.metadata.name)));
+            breaches.push(format!(
+                "set {} has {have} pods and wants {want}",
+                name(&set.metadata.name)
+            ));
         }
     }
     for deployment in &now.deployments {
@@ -90,8 +107,14 @@ fn no_node_has_more_pods_than_it_takes(now: &Observation) -> Vec<String> {
 
 fn no_range_of_addresses_is_given_twice(now: &Observation) -> Vec<String> {
     let mut given = BTreeSet::new();
-    let ranges = now.nodes.iter().filter_map(|node| node.spec.as_ref()?.pod_cidr.as_deref());
-    ranges.filter(|range| !given.insert(range.to_owned())).map(|range| format!("range {range} is given twice")).collect()
+    let ranges = now
+        .nodes
+        .iter()
+        .filter_map(|node| node.spec.as_ref()?.pod_cidr.as_deref());
+    ranges
+        .filter(|range| !given.insert(range.to_owned()))
+        .map(|range| format!("range {range} is given twice"))
+        .collect()
 }
 
 /// A set may be over its present wish for a moment, but never over the largest that it ever had. `most` is that, by uid;
@@ -104,7 +127,10 @@ pub fn no_set_has_more_pods_than_it_ever_wanted(now: &Observation, most: &mut BT
         *most = (*most).max(usize::try_from(want).unwrap_or(0));
         let have = active_pods(now, set);
         if have > *most {
-            breaches.push(format!("set {} has {have} pods and never wanted more than {most}", name(&set.metadata.name)));
+            breaches.push(format!(
+                "set {} has {have} pods and never wanted more than {most}",
+                name(&set.metadata.name)
+            ));
         }
     }
     breaches

@@ -112,7 +112,10 @@ fn reconcile(world: &World, ctx: &Context) -> Plan {
             plan.actions = delete(world, &active, active.len() - want);
         }
     }
-    plan.status = status::plan(&world.set, &active, terminating, &plan.report, ctx);
+    // While pods come or go, the status follows when they are seen; a failure is told at once.
+    if plan.actions.is_empty() || ctx.failure.is_some() {
+        plan.status = status::plan(&world.set, &active, terminating, &plan.report, ctx);
+    }
     if let Some(wait) = next_availability(&active, spec.min_ready_seconds.unwrap_or(0), ctx) {
         plan.requeue_within(wait);
     }

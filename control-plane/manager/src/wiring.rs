@@ -258,6 +258,9 @@ fn trim_pod(pod: &mut Pod) {
         container.security_context = None;
         container.lifecycle = None;
     }
-    spec.volumes = None;
+    // The scheduler asks for claims; of other volumes nothing is asked.
+    if let Some(volumes) = &mut spec.volumes {
+        volumes.retain(|volume| volume.persistent_volume_claim.is_some());
+    }
     spec.security_context = None;
 }

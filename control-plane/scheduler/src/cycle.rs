@@ -36,6 +36,11 @@ pub fn schedule(cluster: &Cluster, pod: &PodInfo, cursor: &mut Cursor, seed: u64
     if nodes.is_empty() {
         return Decision::Wait(explanation);
     }
+    if let Some(claim) = pod.claims().next() {
+        // No claims are served yet, so none can be found.
+        let reason = format!("persistentvolumeclaim {claim:?} not found");
+        return Decision::Wait(Explanation::ended_early(nodes.len(), reason));
+    }
     let search = Search::new(cluster, pod);
     if let Some(named) = only_nodes(pod) {
         let named: Vec<usize> = named.iter().filter_map(|name| cluster.node_index(name)).collect();

@@ -13,6 +13,8 @@ pub struct Explanation {
     /// Nodes on which the removal of pods could help.
     pods_in_the_way: usize,
     never_preempts: bool,
+    /// What ended the search before any node was looked at.
+    early: Option<String>,
 }
 
 impl Explanation {
@@ -20,6 +22,15 @@ impl Explanation {
         Explanation {
             nodes,
             never_preempts,
+            ..Explanation::default()
+        }
+    }
+
+    /// The search ended before any node was looked at.
+    pub(crate) fn ended_early(nodes: usize, reason: String) -> Self {
+        Explanation {
+            nodes,
+            early: Some(reason),
             ..Explanation::default()
         }
     }
@@ -41,6 +52,9 @@ impl std::fmt::Display for Explanation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.nodes == 0 {
             return f.write_str("no nodes available to schedule pods");
+        }
+        if let Some(early) = &self.early {
+            return write!(f, "0/{} nodes are available: {early}. not found", self.nodes);
         }
         let listed = |counts: Vec<(usize, &str)>| {
             let mut parts: Vec<String> = counts

@@ -93,6 +93,13 @@ impl PodInfo {
             .and_then(|spec| spec.tolerations.as_deref())
             .unwrap_or_default()
     }
+    /// Names of the claims that it mounts.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &str> {
+        let volumes = self.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+        volumes
+            .iter()
+            .filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
+    }
     pub(crate) fn is_terminating(&self) -> bool {
         self.pod.metadata.deletion_timestamp.is_some()
     }

@@ -8,7 +8,8 @@ use crate::cluster::Cluster;
 use crate::pod::PodInfo;
 
 pub(crate) fn from_yaml<T: DeserializeOwned>(text: &str) -> Arc<T> {
-    let value: serde_json::Value = serde_saphyr::from_str(text).unwrap();
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let value: serde_json::Value = serde_saphyr::from_str_with_options(text, options).unwrap();
     Arc::new(serde_json::from_value(value).unwrap())
 }
 

@@ -47,6 +47,10 @@ fn shrink_old(rollout: &mut Rollout<'_>) -> bool {
     if old.iter().all(|index| rollout.sets[*index].replicas == 0) {
         return false;
     }
+    // Counts from before a change of size say nothing about who serves after it.
+    if rollout.sets.iter().any(|draft| !draft.is_observed()) {
+        return false;
+    }
     let available_min = rollout.replicas() - rollout.max_unavailable();
     let new_unavailable = rollout.new.map_or(0, |index| {
         let draft = &rollout.sets[index];
@@ -71,7 +75,7 @@ fn shrink_old(rollout: &mut Rollout<'_>) -> bool {
         rollout.scale_set(index, size - down);
         unhealthy_gone += down;
     }
-    let available: i32 = rollout.sets.iter().map(|draft| draft.available()).sum();
+    let available: i32 = rollout.sets.iter().map(|draft| draft.available_at_most()).sum();
     let mut left = (available - available_min).max(0);
     let mut healthy_gone = 0;
     for index in old {

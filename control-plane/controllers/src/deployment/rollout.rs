@@ -51,6 +51,15 @@ impl Draft {
             .and_then(|status| status.available_replicas)
             .unwrap_or(0)
     }
+    /// Pods that will still serve once the set has the size decided.
+    pub(super) fn available_at_most(&self) -> i32 {
+        self.available().min(self.replicas)
+    }
+    /// The set's status is about its present spec.
+    pub(super) fn is_observed(&self) -> bool {
+        let observed = self.set.status.as_ref().and_then(|status| status.observed_generation);
+        observed.unwrap_or(0) >= self.set.metadata.generation.unwrap_or(0)
+    }
     pub(super) fn actual(&self) -> i32 {
         self.set.status.as_ref().map_or(0, |status| status.replicas)
     }
@@ -82,7 +91,7 @@ pub(super) struct Rollout<'a> {
     pub(super) new: Option<usize>,
     pub(super) created: Option<NewSet>,
     pub(super) progress: Progress,
-    deployment_revision: Option<String>,
+    pub(super) deployment_revision: Option<String>,
     collided: bool,
 }
 
@@ -344,15 +353,6 @@ impl<'a> Rollout<'a> {
                 let event = || scaled(draft.name(), before, draft.replicas);
                 plan.actions.push(if resized { action.then(event()) } else { action });
             }
-        }
-        if let Some(revision) = self
-            .deployment_revision
-            .as_deref()
-            .filter(|new| annotations::get(meta, REVISION) != Some(new))
-        {
-            let patch = json!({"metadata": {"annotations": {REVISION: revision}}});
-            plan.actions
-                .push(Action::patch(Target::any_version(Resource::DEPLOYMENT, meta), patch));
         }
         if !plan.actions.is_empty() {
             plan.report = Report::Changing(format!("replica sets towards {} replicas", self.replicas()));

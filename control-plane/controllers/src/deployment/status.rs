@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus};
 use serde_json::{Value, json};
 
+use super::annotations::{REVISION, get};
 use super::rollout::Rollout;
 use crate::conditions::{omit_zero, whole_second};
 use crate::controller::Context;
@@ -339,8 +340,23 @@ fn write(rollout: &Rollout<'_>, new: DeploymentStatus, plan: &mut Plan) {
         })
     };
     let (before, after) = (shown(old), shown(&new));
+    let meta = &rollout.deployment.metadata;
+    let mut patch = json!({});
     if before != after {
-        let target = Target::any_version(Resource::DEPLOYMENT, &rollout.deployment.metadata);
-        plan.status = Some(Action::patch_status(target, json!({"status": after})));
+        patch["status"] = after;
+    }
+    // Annotations travel with the status: written to the object itself they would make a new generation of it.
+    if let Some(revision) = rollout
+        .deployment_revision
+        .as_deref()
+        .filter(|new| get(meta, REVISION) != Some(new))
+    {
+        patch["metadata"] = json!({"annotations": {REVISION: revision}});
+    }
+    if patch != json!({}) {
+        plan.status = Some(Action::patch_status(
+            Target::any_version(Resource::DEPLOYMENT, meta),
+            patch,
+        ));
     }
 }

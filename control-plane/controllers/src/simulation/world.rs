@@ -68,7 +68,11 @@ fn kind_of(target: &crate::plan::Resource) -> &'static str {
 impl Simulation {
     pub(super) fn new(recreate: bool) -> Self {
         let mut simulation = Simulation::default();
-        let strategy = if recreate { json!({"type": "Recreate"}) } else { json!({"type": "RollingUpdate"}) };
+        let strategy = if recreate {
+            json!({"type": "Recreate"})
+        } else {
+            json!({"type": "RollingUpdate"})
+        };
         simulation.put(
             ("Deployment", ObjectKey::new("d", "web")),
             json!({
@@ -170,7 +174,12 @@ impl Simulation {
             macro_rules! apply {
                 ($cache:ident) => {
                     match object {
-                        Some(object) => drop(self.caches.$cache.write().insert(Arc::new(serde_json::from_value(object).unwrap()))),
+                        Some(object) => drop(
+                            self.caches
+                                .$cache
+                                .write()
+                                .insert(Arc::new(serde_json::from_value(object).unwrap())),
+                        ),
                         None => drop(self.caches.$cache.write().remove(&key, None)),
                     }
                 };
@@ -184,15 +193,22 @@ impl Simulation {
     }
 
     fn plan(&self, key: &Key) -> crate::plan::Plan {
-        let ctx = Context { now: now().checked_add(self.elapsed).unwrap_or(Timestamp::MAX), failure: None };
+        let ctx = Context {
+            now: now().checked_add(self.elapsed).unwrap_or(Timestamp::MAX),
+            failure: None,
+        };
         match key.0 {
             "Deployment" => {
                 let world = DeploymentController.observe(&self.caches, &key.1);
-                world.map(|world| DeploymentController.reconcile(&world, &ctx)).unwrap_or_default()
+                world
+                    .map(|world| DeploymentController.reconcile(&world, &ctx))
+                    .unwrap_or_default()
             }
             _ => {
                 let world = ReplicaSetController.observe(&self.caches, &key.1);
-                world.map(|world| ReplicaSetController.reconcile(&world, &ctx)).unwrap_or_default()
+                world
+                    .map(|world| ReplicaSetController.reconcile(&world, &ctx))
+                    .unwrap_or_default()
             }
         }
     }
@@ -229,11 +245,21 @@ impl Simulation {
                 let mut object = (**object).clone();
                 object["metadata"]["uid"] = json!(format!("{}-{}", key.1.name, self.version));
                 object["metadata"]["generation"] = json!(1);
-                object["metadata"]["creationTimestamp"] = json!(now().checked_add(Duration::from_secs(self.version)).unwrap().to_string());
+                object["metadata"]["creationTimestamp"] = json!(
+                    now()
+                        .checked_add(Duration::from_secs(self.version))
+                        .unwrap()
+                        .to_string()
+                );
                 self.put(key, object);
                 true
             }
-            Action::Patch { target, subresource, patch, .. } => {
+            Action::Patch {
+                target,
+                subresource,
+                patch,
+                ..
+            } => {
                 let Some(key) = self.matching(target) else { return false };
                 let mut object = self.objects[&key].clone();
                 merge(&mut object, patch);
@@ -241,7 +267,8 @@ impl Simulation {
                     return true;
                 }
                 if subresource.is_empty() && object["spec"] != self.objects[&key]["spec"] {
-                    object["metadata"]["generation"] = json!(object["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+                    object["metadata"]["generation"] =
+                        json!(object["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
                 }
                 self.put(key, object);
                 true
@@ -265,7 +292,10 @@ impl Simulation {
         let key = (kind_of(&target.resource), target.key.clone());
         let meta = &self.objects.get(&key)?["metadata"];
         let fits = (target.uid.is_empty() || meta["uid"] == json!(target.uid))
-            && target.resource_version.as_ref().is_none_or(|version| meta["resourceVersion"] == json!(version));
+            && target
+                .resource_version
+                .as_ref()
+                .is_none_or(|version| meta["resourceVersion"] == json!(version));
         fits.then_some(key)
     }
 
@@ -304,9 +334,17 @@ impl Simulation {
 
     /// Pods of sets that are gone go too.
     fn collect_garbage(&mut self) {
-        let sets: Vec<Value> = self.objects.iter().filter(|(key, _)| key.0 == "ReplicaSet").map(|(_, set)| set["metadata"]["uid"].clone()).collect();
+        let sets: Vec<Value> = self
+            .objects
+            .iter()
+            .filter(|(key, _)| key.0 == "ReplicaSet")
+            .map(|(_, set)| set["metadata"]["uid"].clone())
+            .collect();
         for key in self.keys_of("Pod") {
-            let owner = self.objects[&key].pointer("/metadata/ownerReferences/0/uid").cloned().unwrap_or_default();
+            let owner = self.objects[&key]
+                .pointer("/metadata/ownerReferences/0/uid")
+                .cloned()
+                .unwrap_or_default();
             if !sets.contains(&owner) {
                 self.remove(&key);
             }
@@ -314,13 +352,18 @@ impl Simulation {
     }
 
     pub(super) fn second_plans_are_empty(&self) -> bool {
-        self.keys_of("Deployment").iter().chain(&self.keys_of("ReplicaSet")).all(|key| self.plan(key).is_empty())
+        self.keys_of("Deployment")
+            .iter()
+            .chain(&self.keys_of("ReplicaSet"))
+            .all(|key| self.plan(key).is_empty())
     }
 
     pub(super) fn observe(&self) -> Observation {
         fn all<T: serde::de::DeserializeOwned>(objects: &BTreeMap<Key, Value>, kind: &str) -> Vec<Arc<T>> {
             let of_kind = objects.iter().filter(|(key, _)| key.0 == kind);
-            of_kind.map(|(_, object)| Arc::new(serde_json::from_value(object.clone()).unwrap())).collect()
+            of_kind
+                .map(|(_, object)| Arc::new(serde_json::from_value(object.clone()).unwrap()))
+                .collect()
         }
         Observation {
             pods: all(&self.objects, "Pod"),

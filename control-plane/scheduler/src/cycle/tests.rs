@@ -16,6 +16,19 @@ fn without_nodes_the_sentence_is_another() {
 }
 
 #[test]
+fn a_claim_that_is_not_there_ends_the_search() {
+    let cluster = nodes("n1 1 1Gi 9\nn2 1 1Gi 9\nn3 1 1Gi 9");
+    let text = outcome(
+        &cluster,
+        "{spec: {containers: [], volumes: [{name: v, persistentVolumeClaim: {claimName: absent}}]}}",
+    );
+    assert_eq!(
+        text,
+        "0/3 nodes are available: persistentvolumeclaim \"absent\" not found. not found"
+    );
+}
+
+#[test]
 fn a_pod_that_never_preempts_says_so() {
     let cluster = nodes("n1 1 1Gi 0");
     let text = outcome(&cluster, "{spec: {containers: [], preemptionPolicy: Never}}");
