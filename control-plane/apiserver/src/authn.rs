@@ -18,6 +18,8 @@ pub mod tokens;
 pub mod x509;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 /// Everyone whose credentials were good is in this group.

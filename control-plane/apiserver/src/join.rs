@@ -153,3 +153,85 @@ impl Bucket {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+    use crate::authn::testing::{Answer, TestServer, admin, node, user};
+
+    fn signing_request() -> String {
+        let key = KeyPair::generate().unwrap();
+        CertificateParams::new(Vec::new()).unwrap().serialize_request(&key).unwrap().pem().unwrap()
+    }
+
+    async fn join(test: &TestServer, who: UserInfo, name: &str) -> Answer {
+        test.post(who, "/skiff/v1/join", &json!({"nodeName": name, "csr": signing_request()})).await
+    }
+
+    fn bootstrapper() -> UserInfo {
+        user("system:bootstrap:abcdef", &["system:bootstrappers"])
+    }
+
+    #[tokio::test]
+    async fn a_bootstrap_token_gets_a_node_certificate() {
+        let test = TestServer::start().await;
+        let answer = join(&test, bootstrapper(), "n1").await;
+        assert_eq!(answer.status, 200, "{}", answer.message());
+        let body = answer.json();
+        assert_eq!(str_at(&body, "/ca"), test.pki.ca_pem());
+        let der = CertificateDer::from_pem_slice(str_at(&body, "/certificate").as_bytes()).unwrap();
+        let found = crate::authn::x509::identity(&der, unix_now()).unwrap().unwrap();
+        assert_eq!(node_name(&found), Some("n1"));
+        assert_eq!(test.get(UserInfo::anonymous(), "/skiff/v1/ca").await.body, test.pki.ca_pem());
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_another_nodes_certificate() {
+        let test = TestServer::start().await;
+        assert_eq!(join(&test, node("n1"), "n1").await.status, 200, "renewal");
+        assert_eq!(join(&test, node("n1"), "n2").await.status, 403);
+        assert_eq!(join(&test, user("bob", &[]), "n1").await.status, 403);
+        assert_eq!(join(&test, UserInfo::anonymous(), "n1").await.status, 403);
+        // A connected node keeps its name.
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "n1"},
+            "spec": {"holderIdentity": "n1", "renewTime": time::format_micro(unix_now() * 1_000_000)}});
+        test.create("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", lease).await;
+        let mut refused = join(&test, bootstrapper(), "n1").await;
+        for _ in 0..1000 {
+            if refused.status == 429 {
+                break;
+            }
+            tokio::task::yield_now().await;
+            refused = join(&test, bootstrapper(), "n1").await;
+        }
+        assert_eq!((refused.status, refused.header("retry-after")), (429, "10"), "{}", refused.message());
+        assert_eq!(join(&test, node("n1"), "n1").await.status, 200, "it may still renew");
+    }
+
+    #[tokio::test]
+    async fn wrong_requests_are_named() {
+        let test = TestServer::start().await;
+        let bad = async |body: &str| {
+            let answer = test.send(admin(), Request::post("/skiff/v1/join"), body.to_owned()).await;
+            (answer.status, answer.message())
+        };
+        assert_eq!(bad("{").await.0, 400);
+        assert!(bad(r#"{"nodeName": "A_b", "csr": ""}"#).await.1.starts_with("nodeName \"A_b\" is invalid: "));
+        let request = bad(r#"{"nodeName": "n", "csr": "nonsense"}"#).await;
+        assert_eq!(request.0, 400);
+        assert!(request.1.starts_with("the certificate signing request is not usable"), "{}", request.1);
+        assert_eq!(test.get(admin(), "/skiff/v1/join").await.status, 405);
+    }
+
+    #[test]
+    fn the_bucket_is_finite() {
+        let bucket = Bucket::new();
+        let taken = (0..100_000).filter(|_| bucket.take()).count();
+        assert!((200..50_000).contains(&taken), "{taken}");
+    }
+}

@@ -92,7 +92,7 @@ impl Pki {
         }))
     }
 
-    /// Issues the serving certificate anew if it is due, and uses it for new connections. To be called once a day.
+    /// Issues the serving certificate anew if it is due, and uses it for new connections.
     pub fn renew_serving_certificate(&self) -> Result<(), PkiError> {
         let leaf = certificates::ensure_leaf(&self.directory, &self.ca_der, &self.issuer, &Leaf::serving(&self.names))?;
         self.serving.store(Arc::new(tls::certified_key(&leaf)?));
@@ -137,6 +137,22 @@ impl Pki {
     pub fn issue_client(&self, common_name: &str, organization: &str) -> Result<(String, String), PkiError> {
         let leaf = certificates::issue(&self.issuer, &Leaf::client(common_name, organization))?;
         Ok((leaf.certificate_pem, leaf.key_pem))
+    }
+}
+
+/// How often the serving certificate's age is looked at.
+const RENEWAL_CHECK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
+
+/// Renews the serving certificate when it is due, until `shutdown`.
+pub async fn renew_regularly(pki: Arc<Pki>, shutdown: tokio_util::sync::CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(RENEWAL_CHECK_INTERVAL) => {}
+        }
+        if let Err(error) = pki.renew_serving_certificate() {
+            tracing::error!(%error, "the serving certificate was not renewed");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use hyper::http::request::Parts;
 use serde_json::Value;
 use skiff_api::status::ApiResult;
 use skiff_store::Txn;
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admissions;
 use crate::authn::service_account::ServiceAccountTokens;
@@ -115,9 +116,20 @@ pub struct Plugins {
 }
 
 /// The standard set. `registry` reads caches; `config` says where files lie.
-pub fn standard(config: &ServerConfig, registry: &Arc<Registry>, pki: &Arc<Pki>) -> Result<Plugins, ServerError> {
+/// `draining` ends what runs in the background.
+pub fn standard(
+    config: &ServerConfig,
+    registry: &Arc<Registry>,
+    pki: &Arc<Pki>,
+    draining: &CancellationToken,
+) -> Result<Plugins, ServerError> {
     let lookup: Arc<dyn Lookup> = registry.clone();
     let rbac = rbac::Rbac::new(lookup.clone());
+    let artifacts =
+        crate::artifacts::Registry::open(&config.data_dir.join("registry")).map_err(ServerError::Artifacts)?;
+    tokio::spawn(artifacts.clone().collect_regularly(draining.clone()));
+    tokio::spawn(crate::authz::aggregation::run(registry.clone(), draining.clone()));
+    tokio::spawn(crate::pki::renew_regularly(pki.clone(), draining.clone()));
     let tokens = Arc::new(TokenSigner::new(pki, &config.service_account_issuer)?);
     let service_accounts = Arc::new(ServiceAccountTokens::new(tokens.clone(), registry.clone()));
     Ok(Plugins {
@@ -153,7 +165,7 @@ pub fn standard(config: &ServerConfig, registry: &Arc<Registry>, pki: &Arc<Pki>)
             Arc::new(crate::tunnel::TunnelRoute),
             Arc::new(crate::openapi::V3::default()),
             Arc::new(crate::openapi::V2::default()),
-            crate::artifacts::Registry::open(&config.data_dir.join("registry")).map_err(ServerError::Artifacts)?,
+            artifacts,
         ],
         ledgers: Some(Arc::new(subresources::ledger::NodeLedgers)),
     })

@@ -10,7 +10,7 @@ use skiff_api::field::{FieldErrors, Path};
 use skiff_api::object::{list_at, str_at};
 use skiff_api::status::{ApiResult, ApiStatus, Subject};
 
-use super::answer;
+use super::{answer, track_manager};
 use crate::authn::UserInfo;
 use crate::authz::{Attributes, Decision};
 use crate::body::Body;
@@ -38,7 +38,8 @@ impl Subresource for AccessReviews {
             "localsubjectaccessreviews" => "LocalSubjectAccessReview",
             _ => "SubjectAccessReview",
         };
-        let review = request.object(server, GROUP, "v1", kind).await?;
+        let mut review = request.object(server, GROUP, "v1", kind).await?;
+        track_manager(&request, &mut review, kind, "");
         validate(&review, kind, &request.info.namespace)?;
         let user = if kind == "SelfSubjectAccessReview" { request.user.clone() } else { user_of(&review["spec"]) };
         let attributes = attributes_of(&review["spec"], user);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use skiff_api::object::str_at;
 use skiff_api::status::{ApiResult, ApiStatus};
 
-use super::answer;
+use super::{answer, track_manager};
 use crate::authn::MASTERS;
 use crate::authz::rbac::Rbac;
 use crate::authz::rules::Rule;
@@ -40,7 +40,8 @@ impl Subresource for RulesReview {
         ""
     }
     async fn handle(&self, server: &Arc<ApiServer>, mut request: PluginRequest) -> ApiResult<Response<Body>> {
-        let review = request.object(server, GROUP, "v1", "SelfSubjectRulesReview").await?;
+        let mut review = request.object(server, GROUP, "v1", "SelfSubjectRulesReview").await?;
+        track_manager(&request, &mut review, "SelfSubjectRulesReview", "");
         let namespace = str_at(&review, "/spec/namespace");
         if namespace.is_empty() {
             return Err(ApiStatus::bad_request("no namespace on request"));

@@ -8,7 +8,7 @@ use serde_json::json;
 use skiff_api::status::ApiResult;
 use skiff_api::{object, time};
 
-use super::{answer, user_json};
+use super::{answer, track_manager, user_json};
 use crate::authn::unix_now;
 use crate::body::Body;
 use crate::plugins::{PluginRequest, Subresource};
@@ -30,7 +30,8 @@ impl Subresource for SelfReview {
         ""
     }
     async fn handle(&self, server: &Arc<ApiServer>, mut request: PluginRequest) -> ApiResult<Response<Body>> {
-        let review = request.object(server, GROUP, "v1", "SelfSubjectReview").await?;
+        let mut review = request.object(server, GROUP, "v1", "SelfSubjectReview").await?;
+        track_manager(&request, &mut review, "SelfSubjectReview", "");
         let status = json!({"userInfo": user_json(&request.user)});
         let mut answer = answer(review, GROUP, "SelfSubjectReview", status);
         let created = time::format_rfc3339(unix_now());

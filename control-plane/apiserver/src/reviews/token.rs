@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use skiff_api::object::{list_at, str_at};
 use skiff_api::status::{ApiResult, ApiStatus};
 
-use super::{answer, user_json};
+use super::{answer, track_manager, user_json};
 use crate::authn::service_account::ServiceAccountTokens;
 use crate::authn::{Credentials, UserInfo};
 use crate::body::Body;
@@ -67,7 +67,8 @@ impl Subresource for TokenReviews {
         ""
     }
     async fn handle(&self, server: &Arc<ApiServer>, mut request: PluginRequest) -> ApiResult<Response<Body>> {
-        let review = request.object(server, GROUP, "v1", "TokenReview").await?;
+        let mut review = request.object(server, GROUP, "v1", "TokenReview").await?;
+        track_manager(&request, &mut review, "TokenReview", "");
         let token = str_at(&review, "/spec/token");
         if token.is_empty() {
             return Err(ApiStatus::bad_request("token is required for TokenReview in authentication"));

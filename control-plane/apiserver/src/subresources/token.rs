@@ -17,6 +17,7 @@ use crate::authn::unix_now;
 use crate::body::Body;
 use crate::plugins::{PluginRequest, Subresource};
 use crate::registry::Lookup;
+use crate::reviews::track_manager;
 use crate::server::ApiServer;
 
 const GROUP: &str = "authentication.k8s.io";
@@ -41,7 +42,6 @@ impl TokenRequests {
         if spec.get("audiences").and_then(Value::as_array).is_none_or(Vec::is_empty) {
             spec.insert("audiences".into(), json!([audience]));
         }
-        object::set_default(spec, "expirationSeconds", DEFAULT_SECONDS);
         spec.entry("boundObjectRef").or_insert(Value::Null);
         let seconds = int_at(request, "/spec/expirationSeconds").unwrap_or(0);
         let path = Path::new("spec").child("expirationSeconds");
@@ -133,6 +133,8 @@ impl Subresource for TokenRequests {
         let (namespace, name) = (request.info.namespace.clone(), request.info.name.clone());
         let accounts = server.registry.served("", "serviceaccounts")?;
         let account = server.registry.get(accounts, &namespace, &name).await?.value;
+        object::set_default(object::map_entry(&mut asked, "spec"), "expirationSeconds", DEFAULT_SECONDS);
+        track_manager(&request, &mut asked, "TokenRequest", "token");
         self.complete(&mut asked)?;
         let mut admission = AdmissionRequest {
             operation: Operation::Create,
@@ -166,10 +168,11 @@ impl Subresource for TokenRequests {
         let token = self.tokens.sign(&claims).map_err(ApiStatus::internal)?;
         asked["apiVersion"] = "authentication.k8s.io/v1".into();
         asked["kind"] = "TokenRequest".into();
-        asked["metadata"] = json!({
-            "name": name, "namespace": namespace, "uid": object::uid(&account),
-            "creationTimestamp": time::format_rfc3339(now),
-        });
+        let metadata = object::metadata_mut(&mut asked);
+        metadata.insert("name".into(), name.into());
+        metadata.insert("namespace".into(), namespace.into());
+        metadata.insert("uid".into(), object::uid(&account).into());
+        metadata.insert("creationTimestamp".into(), time::format_rfc3339(now).into());
         asked["status"] = json!({"token": token, "expirationTimestamp": time::format_rfc3339(expires)});
         request.respond(201, &asked)
     }
