@@ -72,7 +72,7 @@ fn objects_are_labelled_patched_edited_explained_and_deleted() {
     assert_eq!(cluster.k("get configmaps -n team -l tier=silver -o name").ok(), "");
 
     let mut edit = cluster.kubectl_command(&["edit", "configmap", "settings", "-n", "team"]);
-    edit.env("KUBE_EDITOR", "sed -i s/\"1\"/\"one\"/");
+    edit.env("KUBE_EDITOR", "sed -i 's/a: .1.$/a: one/'");
     assert!(edit.output().unwrap().status.success());
     assert_eq!(cluster.k("get cm settings -n team -o jsonpath={.data.a}").ok(), "one");
 

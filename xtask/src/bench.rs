@@ -8,7 +8,7 @@ use crate::shell;
 
 /// `what`: `api`, `store`, `pods`, `http`, `footprint` or `all`.
 pub fn run(what: &str) -> Result<()> {
-    let build = [
+    let build = ["build", "--release", "--locked", "--bin", "skiff", "--bin", "skiff-bench"];
         "build",
         "--release",
         "--locked",

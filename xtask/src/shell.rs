@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 
 /// The repository's root.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Runs a command in the repository's root, showing it first; fails when it does.
@@ -27,9 +29,16 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// The standard output of a command.
 pub fn output(command: &mut Command) -> Result<String> {
     let text = describe(command);
-    let output = command.current_dir(root()).output().with_context(|| format!("start {text}"))?;
+    let output = command
+        .current_dir(root())
+        .output()
+        .with_context(|| format!("start {text}"))?;
     if !output.status.success() {
-        bail!("{text} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{text} failed ({}): {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -34,5 +34,9 @@ fn tracked_files(root: &Path) -> Result<Vec<PathBuf>> {
         "--others",
         "--exclude-standard",
     ]))?;
-    Ok(list.lines().map(PathBuf::from).filter(|file| root.join(file).is_file()).collect())
+    Ok(list
+        .lines()
+        .map(PathBuf::from)
+        .filter(|file| root.join(file).is_file())
+        .collect())
 }

@@ -282,10 +282,11 @@ impl Job {
             .await
             .map_err(config_error)?;
         let mounts = volumes::mounts(&self.ctx, &self.pod, &container, &env).map_err(config_error)?;
-        let command = container
-            .command
-            .iter()
-            .flatten()
+        // A module has no entry point to fall back on: without `command` its argv[0] is the container's name.
+        let program = if container.command.is_none() { Some(&container.name) } else { None };
+        let command = program
+            .into_iter()
+            .chain(container.command.iter().flatten())
             .chain(container.args.iter().flatten());
         let ports = container
             .ports

@@ -28,16 +28,23 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
 /// Rust, Markdown, TOML or data file or ends in a slash.
 fn is_path(word: &str) -> bool {
     let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-    let known = [".rs", ".md", ".toml", ".tsv", ".json", ".wit", "/"].iter().any(|ending| word.ends_with(ending));
+    let known = [".rs", ".md", ".toml", ".tsv", ".json", ".wit", "/"]
+        .iter()
+        .any(|ending| word.ends_with(ending));
     word.contains('/') && !word.starts_with('/') && !word.starts_with('.') && plain && known
 }
 
 /// Workspace dependencies that docs/dependencies.md does not name.
 fn unexplained_dependencies(root: &Path) -> Result<Vec<String>> {
-    let manifest: toml::Table =
-        std::fs::read_to_string(root.join("Cargo.toml")).context("read Cargo.toml")?.parse().context("parse Cargo.toml")?;
+    let manifest: toml::Table = std::fs::read_to_string(root.join("Cargo.toml"))
+        .context("read Cargo.toml")?
+        .parse()
+        .context("parse Cargo.toml")?;
     let explained = std::fs::read_to_string(root.join("docs/dependencies.md")).context("read docs/dependencies.md")?;
-    let names = manifest["workspace"]["dependencies"].as_table().context("[workspace.dependencies] is a table")?.keys();
+    let names = manifest["workspace"]["dependencies"]
+        .as_table()
+        .context("[workspace.dependencies] is a table")?
+        .keys();
     Ok(names
         .filter(|name| !name.starts_with("skiff-") && !explained.contains(&format!("`{name}`")))
         .map(|name| format!("docs/dependencies.md: `{name}` is not explained"))

@@ -23,8 +23,15 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
         }
         for (index, line) in text.lines().enumerate() {
             let marker = ["TO", "DO"].concat();
-            if line.contains(&format!("{marker}:")) || line.contains(&format!("{marker} ")) || line.contains("FIXME") && !file.starts_with("xtask") {
-                complaints.push(format!("{}:{}: unfinished work is an issue, not a comment", file.display(), index + 1));
+            if line.contains(&format!("{marker}:"))
+                || line.contains(&format!("{marker} "))
+                || line.contains("FIXME") && !file.starts_with("xtask")
+            {
+                complaints.push(format!(
+                    "{}:{}: unfinished work is an issue, not a comment",
+                    file.display(),
+                    index + 1
+                ));
             }
         }
     }
