@@ -82,6 +82,7 @@ pub async fn run(config: NodeAgentConfig, stop: impl Future<Output = ()> + Send 
     let node_ip = config.node_ip.unwrap_or_else(|| address_towards(&config.server_url));
     let mut agent = AgentConfig::new(identity, config.data_dir.clone(), node_ip);
     agent.labels = config.labels;
+    agent.pods_end_with_agent = config.on_exit == OnExit::StopPods;
     if let Some(max_pods) = config.max_pods {
         agent.max_pods = max_pods;
     }

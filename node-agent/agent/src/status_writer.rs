@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 /// Waits between tries while the server does not answer.
@@ -15,10 +16,14 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 /// A request that takes longer is tried again: the connection may be dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a state is held back that is about to be replaced: a pod that starts at once then needs one write less.
+const HOLD: Duration = Duration::from_millis(100);
+
 /// What the writer should make true.
 #[derive(Clone, Default)]
 struct Wanted {
     status: Option<Arc<PodStatus>>,
+    hold_until: Option<Instant>,
     /// The pod as the server last showed it.
     seen: Option<Arc<Pod>>,
     delete: bool,
@@ -49,8 +54,12 @@ impl StatusWriter {
         Self { wanted, done }
     }
 
-    pub(crate) fn write(&self, status: PodStatus) {
-        self.wanted.send_modify(|wanted| wanted.status = Some(Arc::new(status)));
+    /// `soon_replaced`: a newer state will most likely follow at once, which is then written in place of this one.
+    pub(crate) fn write(&self, status: PodStatus, soon_replaced: bool) {
+        self.wanted.send_modify(|wanted| {
+            wanted.status = Some(Arc::new(status));
+            wanted.hold_until = soon_replaced.then(|| Instant::now() + HOLD);
+        });
     }
 
     /// Looks whether someone else changed the status since we wrote it (the node controller does, when it has not heard
@@ -110,6 +119,15 @@ impl Task {
     async fn run(mut self, mut wanted: watch::Receiver<Wanted>) {
         loop {
             let now = wanted.borrow_and_update().clone();
+            if let Some(until) = now.hold_until {
+                tokio::select! {
+                    () = tokio::time::sleep_until(until) => {}
+                    changed = wanted.changed() => match changed {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    },
+                }
+            }
             if let Some(theirs) = now.seen.as_ref().filter(|seen| revision(seen) > self.revision) {
                 self.revision = revision(theirs);
                 let theirs = theirs.status.clone().unwrap_or_default();

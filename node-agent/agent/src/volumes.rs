@@ -22,6 +22,8 @@ use crate::pods::uid;
 /// Makes or refreshes all volumes that containers mount. The error is the text of a FailedMount event.
 pub(crate) async fn prepare(ctx: &Arc<Context>, pod: &Pod, pod_ip: Option<String>) -> Result<(), String> {
     let facts = Facts::new(ctx, pod_ip);
+    // Closed to other users of the machine, since Secrets lie below.
+    files::create_directory(&ctx.pod_directory(&uid(pod))).map_err(|error| chain(&error))?;
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let used = volumes.filter(|volume| is_mounted(pod, &volume.name));
     let all = used.map(|volume| {

@@ -140,7 +140,7 @@ impl Worker {
                 self.ctx.admitted().remove(&self.uid);
             }
             self.save(&pod);
-            self.report(step.status);
+            self.report(step.status, step.actions.contains(&Action::CreateSandbox));
             if step.actions.contains(&Action::Finish) {
                 self.perform(&pod, &step.actions).await;
                 self.finish(&pod).await;
@@ -293,11 +293,11 @@ impl Worker {
         self.saved = key;
     }
 
-    fn report(&mut self, status: PodStatus) {
+    fn report(&mut self, status: PodStatus, soon_replaced: bool) {
         if self.written.as_ref() != Some(&status) && !self.memory.is_only_terminal() {
             self.status.send_replace(Arc::new(status.clone()));
             self.written = Some(status.clone());
-            self.writer.write(status);
+            self.writer.write(status, soon_replaced);
         }
     }
 
