@@ -12,6 +12,7 @@ use crate::server::ServerConfig;
 
 pub mod bearer;
 pub mod bootstrap_token;
+pub mod discovery;
 pub mod service_account;
 pub mod static_tokens;
 pub mod tokens;

@@ -1,5 +1,7 @@
 //! Tokens that must not be accepted, and those that must.
 
+mod network;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
