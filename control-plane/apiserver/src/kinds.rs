@@ -2,12 +2,14 @@
 
 pub(crate) mod common;
 mod config_map;
+mod controller_revision;
 mod deployment;
 pub mod event;
 mod lease;
 mod namespace;
 mod node;
 pub(crate) mod pod;
+mod priority_class;
 mod replica_set;
 mod role;
 mod role_binding;
@@ -34,6 +36,7 @@ pub fn all() -> Vec<Arc<dyn Strategy>> {
         Arc::new(pod::PodStrategy),
         Arc::new(secret::SecretStrategy),
         Arc::new(service_account::ServiceAccountStrategy),
+        Arc::new(controller_revision::ControllerRevisionStrategy),
         Arc::new(deployment::DeploymentStrategy),
         Arc::new(replica_set::ReplicaSetStrategy),
         Arc::new(lease::LeaseStrategy),
@@ -43,5 +46,6 @@ pub fn all() -> Vec<Arc<dyn Strategy>> {
         Arc::new(role::ClusterRoleStrategy),
         Arc::new(role_binding::RoleBindingStrategy),
         Arc::new(role::RoleStrategy),
+        Arc::new(priority_class::PriorityClassStrategy),
     ]
 }

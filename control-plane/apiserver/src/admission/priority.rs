@@ -13,7 +13,7 @@ use crate::registry::Lookup;
 const GROUP: &str = "scheduling.k8s.io";
 const PREEMPT: &str = "PreemptLowerPriority";
 /// Classes that exist in every cluster.
-const SYSTEM: [(&str, i64); 2] = [
+pub(crate) const SYSTEM_CLASSES: [(&str, i64); 2] = [
     ("system-cluster-critical", 2_000_000_000),
     ("system-node-critical", 2_000_001_000),
 ];
@@ -26,6 +26,10 @@ impl Admission for Priority {
         "Priority"
     }
     async fn admit(&self, request: &mut AdmissionRequest, lookup: &dyn Lookup) -> ApiResult<()> {
+        let is_system = SYSTEM_CLASSES.iter().any(|(name, _)| *name == request.name);
+        if request.is(GROUP, "priorityclasses") && request.operation == Operation::Delete && is_system {
+            return Err(request.forbidden("this is a system priority class and cannot be deleted"));
+        }
         if !request.is("", "pods") {
             return Ok(());
         }
@@ -98,7 +102,7 @@ fn value(class: &Arc<Value>) -> i64 {
 }
 
 fn system_class(name: &str) -> Option<Arc<Value>> {
-    let (name, value) = SYSTEM.iter().find(|(n, _)| *n == name)?;
+    let (name, value) = SYSTEM_CLASSES.iter().find(|(n, _)| *n == name)?;
     Some(Arc::new(json!({"metadata": {"name": name}, "value": value})))
 }
 

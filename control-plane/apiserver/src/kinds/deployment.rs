@@ -6,7 +6,7 @@ use skiff_api::field::{ErrorType, FieldError, FieldErrors, Path};
 use skiff_api::object::{self, int_at, map_entry, set_default, str_at};
 
 use super::common::{AGE, NAME, age, container_cells, keep_field, name, resource, sub_mut, text, wide};
-use super::pod::defaults;
+use super::pod::{defaults, warnings};
 use super::replica_set::{counters, replicas, selector_is_fixed, selector_text, template_rules};
 use super::validate::{
     at_most_100_percent, int_or_percent, label_selector, not_negative, percent_of, selector_is_empty,
@@ -100,6 +100,10 @@ impl Strategy for DeploymentStrategy {
         counters(new, &["updatedReplicas", "readyReplicas", "availableReplicas"], errors);
         let path = Path::new("status").child("unavailableReplicas");
         not_negative(errors, &path, int_at(new, "/status/unavailableReplicas"));
+    }
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let path = Path::new("spec").child("template").child("spec");
+        warnings::of_spec(new.pointer("/spec/template/spec").unwrap_or(&Value::Null), &path)
     }
     fn tracks_generation(&self) -> bool {
         true

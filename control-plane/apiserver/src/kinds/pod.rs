@@ -15,6 +15,7 @@ mod security;
 mod update;
 pub(crate) mod validate;
 mod volumes;
+pub(crate) mod warnings;
 
 use serde_json::{Value, json};
 use skiff_api::field::{FieldErrors, Path};
@@ -35,7 +36,7 @@ impl Strategy for PodStrategy {
     fn apply_defaults(&self, object: &mut Value) {
         defaults::pod(object);
     }
-    fn prepare_for_create(&self, object: &mut Value, _ctx: &WriteContext) {
+    fn prepare_for_create(&self, object: &mut Value, ctx: &WriteContext) {
         let spec = map_entry(object, "spec");
         if spec
             .get("terminationGracePeriodSeconds")
@@ -48,7 +49,7 @@ impl Strategy for PodStrategy {
         if !list_at(object, "/spec/schedulingGates").is_empty() {
             status["conditions"] = json!([{
                 "type": "PodScheduled", "status": "False", "reason": GATED_REASON, "message": GATED_MESSAGE,
-                "lastProbeTime": null, "lastTransitionTime": null,
+                "lastProbeTime": null, "lastTransitionTime": ctx.now,
             }]);
         }
         object["status"] = status;
@@ -83,6 +84,9 @@ impl Strategy for PodStrategy {
     }
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
         update::validate(new, old, errors);
+    }
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        warnings::of_spec(new.get("spec").unwrap_or(&Value::Null), &Path::new("spec"))
     }
     fn tracks_generation(&self) -> bool {
         true

@@ -6,7 +6,7 @@ use skiff_api::object::{self, int_at, map_entry, set_default, str_at};
 use skiff_api::selector::LabelSelector;
 
 use super::common::{AGE, NAME, age, container_cells, integer, keep_field, name, or, resource, sub_mut, wide};
-use super::pod::{defaults, validate};
+use super::pod::{defaults, validate, warnings};
 use super::validate::{
     IMMUTABLE, invalid_raw, label_selector, not_negative, selector_is_empty, selector_text as shown,
 };
@@ -76,6 +76,10 @@ impl Strategy for ReplicaSetStrategy {
             &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
             errors,
         );
+    }
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let path = Path::new("spec").child("template").child("spec");
+        warnings::of_spec(new.pointer("/spec/template/spec").unwrap_or(&Value::Null), &path)
     }
     fn tracks_generation(&self) -> bool {
         true
