@@ -58,7 +58,11 @@ impl AdmissionRequest {
     }
     /// 403: `pods "web" is forbidden: …`.
     pub fn forbidden(&self, why: &str) -> Box<ApiStatus> {
-        let subject = Subject { group: self.info.group, resource: self.info.resource, name: &self.name };
+        let subject = Subject {
+            group: self.info.group,
+            resource: self.info.resource,
+            name: &self.name,
+        };
         ApiStatus::forbidden(subject, why)
     }
 }

@@ -55,10 +55,16 @@ impl Body {
     /// Keeps the permit until the body ends.
     #[must_use]
     pub fn holding(self, permit: Permit) -> Self {
-        Self { _held: Some(permit), ..self }
+        Self {
+            _held: Some(permit),
+            ..self
+        }
     }
     pub fn empty() -> Self {
-        Self::new(Inner::Chunks { chunks: VecDeque::new(), left: 0 })
+        Self::new(Inner::Chunks {
+            chunks: VecDeque::new(),
+            left: 0,
+        })
     }
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self::chunks(VecDeque::from([bytes.into()]))
@@ -94,7 +100,10 @@ impl hyper::body::Body for Body {
                 *left -= chunk.len() as u64;
                 Ok(Frame::data(chunk))
             })),
-            Inner::Stream(stream) => stream.as_mut().poll_next(cx).map(|item| item.map(|r| r.map(Frame::data))),
+            Inner::Stream(stream) => stream
+                .as_mut()
+                .poll_next(cx)
+                .map(|item| item.map(|r| r.map(Frame::data))),
             Inner::Boxed(body) => Pin::new(body).poll_frame(cx),
         }
     }

@@ -59,8 +59,9 @@ fn go_arch() -> &'static str {
 
 /// What `/` lists.
 fn paths(server: &ApiServer) -> Vec<String> {
-    let mut paths: Vec<String> =
-        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/readyz", "/version"].map(str::to_owned).to_vec();
+    let mut paths: Vec<String> = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/readyz", "/version"]
+        .map(str::to_owned)
+        .to_vec();
     for (group, version) in discovery::group_versions(server) {
         if group.is_empty() {
             paths.push(format!("/api/{version}"));
@@ -69,7 +70,13 @@ fn paths(server: &ApiServer) -> Vec<String> {
             paths.push(format!("/apis/{group}/{version}"));
         }
     }
-    paths.extend(server.plugins.routes.iter().map(|route| route.prefix().trim_end_matches('/').to_owned()));
+    paths.extend(
+        server
+            .plugins
+            .routes
+            .iter()
+            .map(|route| route.prefix().trim_end_matches('/').to_owned()),
+    );
     paths.sort();
     paths.dedup();
     paths

@@ -47,20 +47,27 @@ async fn guarded(server: &Arc<ApiServer>, parts: Parts, body: RequestBody, who: 
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or(""));
     // What is needed after `parts` moved into the handler.
     let shown = Shown::of(&parts, &info);
-    let outcome = AssertUnwindSafe(run(server, &info, parts, body, who, &shown)).catch_unwind().await;
+    let outcome = AssertUnwindSafe(run(server, &info, parts, body, who, &shown))
+        .catch_unwind()
+        .await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(status)) => negotiate::respond_status(&shown.accept, &status),
         Err(_) => {
             tracing::error!(verb = info.verb, path = info.path, "a handler panicked");
-            negotiate::respond_status(&shown.accept, &ApiStatus::internal("the handler of this request failed"))
+            negotiate::respond_status(
+                &shown.accept,
+                &ApiStatus::internal("the handler of this request failed"),
+            )
         }
     };
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&shown.audit_id) {
         headers.insert(AUDIT_ID.clone(), id);
     }
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-cache, private"));
     let code = response.status().as_u16();
     server.metrics.observe(&info, code, started.elapsed());
     tracing::debug!(
@@ -101,15 +108,26 @@ async fn run(
     who: Who<'_>,
     shown: &Shown,
 ) -> ApiResult<Response<Body>> {
-    let route = if info.is_resource { None } else { server.route(&info.path) };
+    let route = if info.is_resource {
+        None
+    } else {
+        server.route(&info.path)
+    };
     let access = route.as_ref().map_or(Access::Authorized, |route| route.access());
     let user = match who {
         Who::Known(user) => user,
         Who::Credentials(connection) => {
             let user = authenticate(server, connection, &parts).await;
             // The chain is done with it, and no handler should see or log it.
-            let user = if access == Access::Open { user.unwrap_or_else(|_| UserInfo::anonymous()) } else { user? };
-            parts.extensions.insert(ClientCertificates(connection.client_certificates.clone()));
+            let user = if access == Access::Open {
+                user.unwrap_or_else(|_| UserInfo::anonymous())
+            } else {
+                user?
+            };
+            parts
+                .extensions
+                .insert(ClientCertificates(connection.client_certificates.clone()));
+            parts.extensions.insert(server.timeouts);
             user
         }
     };
@@ -126,7 +144,12 @@ async fn run(
     }
     let response = match route {
         Some(route) => {
-            let request = crate::plugins::PluginRequest { info: info.clone(), parts, body, user };
+            let request = crate::plugins::PluginRequest {
+                info: info.clone(),
+                parts,
+                body,
+                user,
+            };
             route.handle(server, request).await?
         }
         None => crate::handlers::dispatch(server, info, parts, body, user).await?,
@@ -140,16 +163,23 @@ pub struct ClientCertificates(pub Vec<rustls::pki_types::CertificateDer<'static>
 
 async fn authenticate(server: &ApiServer, connection: &Connection, parts: &Parts) -> ApiResult<UserInfo> {
     let authorization = parts.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let credentials = Credentials { authorization, client_certificates: &connection.client_certificates };
-    Ok(server.authenticate(&credentials).await?.unwrap_or_else(UserInfo::anonymous))
+    let credentials = Credentials {
+        authorization,
+        client_certificates: &connection.client_certificates,
+    };
+    Ok(server
+        .authenticate(&credentials)
+        .await?
+        .unwrap_or_else(UserInfo::anonymous))
 }
 
 /// What the authorizers are asked about a request.
 pub fn attributes(info: &RequestInfo, parts: &Parts, user: &UserInfo) -> Attributes {
     let field_selector = match (info.verb.as_str(), parts.uri.query()) {
-        ("list" | "watch" | "deletecollection", Some(query)) => {
-            Query::parse(query).get("fieldSelector").map(requirements).unwrap_or_default()
-        }
+        ("list" | "watch" | "deletecollection", Some(query)) => Query::parse(query)
+            .get("fieldSelector")
+            .map(requirements)
+            .unwrap_or_default(),
         _ => Vec::new(),
     };
     Attributes {
@@ -206,9 +236,17 @@ pub fn forbidden(attributes: &Attributes, reason: &str) -> Box<ApiStatus> {
     } else {
         format!("User {user:?} cannot {} path {:?}", attributes.verb, attributes.path)
     };
-    let why = if reason.is_empty() { why } else { format!("{why}: {reason}") };
+    let why = if reason.is_empty() {
+        why
+    } else {
+        format!("{why}: {reason}")
+    };
     let subject = if attributes.resource_request {
-        Subject { group: &attributes.group, resource: &attributes.resource, name: &attributes.name }
+        Subject {
+            group: &attributes.group,
+            resource: &attributes.resource,
+            name: &attributes.name,
+        }
     } else {
         Subject::default()
     };

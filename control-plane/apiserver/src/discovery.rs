@@ -20,7 +20,10 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 /// Rows that are served: kinds with a strategy, their `status`, and what plugins add.
 pub(crate) fn served(server: &ApiServer) -> impl Iterator<Item = &'static ResourceInfo> {
     kind::all().iter().filter(|row| {
-        let stored = server.registry.resource(row.group, row.resource).is_some_and(|r| r.info.version == row.version);
+        let stored = server
+            .registry
+            .resource(row.group, row.resource)
+            .is_some_and(|r| r.info.version == row.version);
         if row.subresource.is_empty() && stored || row.subresource == "status" && stored {
             return true;
         }
@@ -36,9 +39,18 @@ pub(crate) fn served(server: &ApiServer) -> impl Iterator<Item = &'static Resour
 fn groups(server: &ApiServer) -> Vec<(&'static str, Vec<(&'static str, Vec<&'static ResourceInfo>)>)> {
     let mut by_group: BTreeMap<&str, BTreeMap<&str, Vec<&'static ResourceInfo>>> = BTreeMap::new();
     for row in served(server) {
-        by_group.entry(row.group).or_default().entry(row.version).or_default().push(row);
+        by_group
+            .entry(row.group)
+            .or_default()
+            .entry(row.version)
+            .or_default()
+            .push(row);
     }
-    let priority = |rows: &[&'static ResourceInfo]| rows.iter().map(|r| (r.group_priority_minimum, r.version_priority)).max();
+    let priority = |rows: &[&'static ResourceInfo]| {
+        rows.iter()
+            .map(|r| (r.group_priority_minimum, r.version_priority))
+            .max()
+    };
     let mut groups: Vec<_> = by_group
         .into_iter()
         .map(|(group, versions)| {
@@ -48,7 +60,11 @@ fn groups(server: &ApiServer) -> Vec<(&'static str, Vec<(&'static str, Vec<&'sta
         })
         .collect();
     groups.sort_by_key(|(group, versions)| {
-        let highest = versions.iter().filter_map(|(_, rows)| priority(rows)).map(|p| p.0).max();
+        let highest = versions
+            .iter()
+            .filter_map(|(_, rows)| priority(rows))
+            .map(|p| p.0)
+            .max();
         (std::cmp::Reverse(highest), *group)
     });
     groups
@@ -57,7 +73,10 @@ fn groups(server: &ApiServer) -> Vec<(&'static str, Vec<(&'static str, Vec<&'sta
 /// All served (group, version) pairs.
 pub fn group_versions(server: &ApiServer) -> Vec<(&'static str, &'static str)> {
     let versions = |(group, versions): (&'static str, Vec<(&'static str, Vec<_>)>)| {
-        versions.into_iter().map(move |(version, _)| (group, version)).collect::<Vec<_>>()
+        versions
+            .into_iter()
+            .map(move |(version, _)| (group, version))
+            .collect::<Vec<_>>()
     };
     groups(server).into_iter().flat_map(versions).collect()
 }
@@ -69,15 +88,20 @@ pub fn handle(server: &ApiServer, segments: &[&str], parts: &Parts) -> ApiResult
             let legacy = segments[0] == "api";
             match wanted(parts) {
                 Wanted::Aggregated => Ok(aggregated(server, legacy, parts)),
-                Wanted::Nothing => {
-                    Err(ApiStatus::not_acceptable(format!("only the following media types are accepted: {JSON}, {}, {}", negotiate::YAML, negotiate::PROTOBUF)))
-                }
+                Wanted::Nothing => Err(ApiStatus::not_acceptable(format!(
+                    "only the following media types are accepted: {JSON}, {}, {}",
+                    negotiate::YAML,
+                    negotiate::PROTOBUF
+                ))),
                 Wanted::Plain if legacy => negotiate::respond_object(parts, 200, &api_versions(server, parts)),
                 Wanted::Plain => negotiate::respond_object(parts, 200, &group_list(server)),
             }
         }
         ["api", version] => resource_list(server, "", version, parts),
-        ["apis", group] => match groups(server).into_iter().find(|(name, _)| name == group && !name.is_empty()) {
+        ["apis", group] => match groups(server)
+            .into_iter()
+            .find(|(name, _)| name == group && !name.is_empty())
+        {
             Some((group, versions)) => {
                 let mut document = api_group(group, &versions);
                 document["kind"] = "APIGroup".into();
@@ -132,7 +156,11 @@ fn aggregated(server: &ApiServer, legacy: bool, parts: &Parts) -> Response<Body>
                     json!({"version": version, "freshness": "Current", "resources": aggregated_resources(rows)})
                 })
                 .collect();
-            let metadata = if group.is_empty() { json!({}) } else { json!({ "name": group }) };
+            let metadata = if group.is_empty() {
+                json!({})
+            } else {
+                json!({ "name": group })
+            };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
@@ -141,15 +169,24 @@ fn aggregated(server: &ApiServer, legacy: bool, parts: &Parts) -> Response<Body>
     })
     .to_string();
     let tag = format!("\"{}\"", hex(&Sha512::digest(body.as_bytes())).to_ascii_uppercase());
-    let known = parts.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|given| given == tag);
+    let known = parts
+        .headers
+        .get(IF_NONE_MATCH)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|given| given == tag);
     let mut response = if known {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let form = negotiate::Form { gzip: negotiate::accepts_gzip(&parts.headers), ..negotiate::Form::PLAIN };
+        let form = negotiate::Form {
+            gzip: negotiate::accepts_gzip(&parts.headers),
+            ..negotiate::Form::PLAIN
+        };
         let mut response = negotiate::respond_bytes(&form, 200, body.into());
-        response.headers_mut().insert("content-type", HeaderValue::from_static(AGGREGATED));
+        response
+            .headers_mut()
+            .insert("content-type", HeaderValue::from_static(AGGREGATED));
         response
     };
     let headers = response.headers_mut();
@@ -210,12 +247,19 @@ fn response_kind(row: &ResourceInfo) -> Value {
 }
 
 fn api_versions(server: &ApiServer, parts: &Parts) -> Value {
-    let versions: Vec<&str> =
-        group_versions(server).into_iter().filter(|(group, _)| group.is_empty()).map(|(_, version)| version).collect();
-    let host = parts.headers.get("host").and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let address = host.or_else(|| parts.uri.authority().map(ToString::to_string)).unwrap_or_else(|| {
-        server.config.public_url.trim_start_matches("https://").to_owned()
-    });
+    let versions: Vec<&str> = group_versions(server)
+        .into_iter()
+        .filter(|(group, _)| group.is_empty())
+        .map(|(_, version)| version)
+        .collect();
+    let host = parts
+        .headers
+        .get("host")
+        .and_then(|v| v.to_str().ok())
+        .map(str::to_owned);
+    let address = host
+        .or_else(|| parts.uri.authority().map(ToString::to_string))
+        .unwrap_or_else(|| server.config.public_url.trim_start_matches("https://").to_owned());
     json!({
         "kind": "APIVersions", "versions": versions,
         "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
@@ -240,8 +284,9 @@ fn api_group(group: &str, versions: &[(&'static str, Vec<&'static ResourceInfo>)
 }
 
 fn resource_list(server: &ApiServer, group: &str, version: &str, parts: &Parts) -> ApiResult<Response<Body>> {
-    let rows: Vec<&ResourceInfo> =
-        served(server).filter(|row| row.group == group && row.version == version).collect();
+    let rows: Vec<&ResourceInfo> = served(server)
+        .filter(|row| row.group == group && row.version == version)
+        .collect();
     if rows.is_empty() {
         return Ok(negotiate::text(404, "404 page not found\n"));
     }

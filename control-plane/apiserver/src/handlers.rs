@@ -28,6 +28,9 @@ pub mod update;
 pub mod watch;
 pub mod write;
 
+#[cfg(test)]
+mod tests;
+
 /// What a verb's handler is given.
 pub struct Scope {
     pub server: Arc<ApiServer>,
@@ -65,10 +68,24 @@ pub async fn dispatch(
         if !verb_allowed {
             return Err(ApiStatus::method_not_allowed());
         }
-        return plugin.handle(server, PluginRequest { info: info.clone(), parts, body, user }).await;
+        return plugin
+            .handle(
+                server,
+                PluginRequest {
+                    info: info.clone(),
+                    parts,
+                    body,
+                    user,
+                },
+            )
+            .await;
     }
     let scope = scope(server, info, parts, user)?;
-    let row = if scope.subresource.is_empty() { Some(scope.resource.info) } else { scope.resource.status };
+    let row = if scope.subresource.is_empty() {
+        Some(scope.resource.info)
+    } else {
+        scope.resource.status
+    };
     if !row.is_some_and(|row| row.verbs.contains(&info.verb.as_str())) {
         return Err(ApiStatus::method_not_allowed());
     }
@@ -119,6 +136,19 @@ fn scope(server: &Arc<ApiServer>, info: &RequestInfo, parts: Parts, user: UserIn
         return Err(ApiStatus::method_not_allowed());
     }
     let query = Query::parse(parts.uri.query().unwrap_or(""));
-    let name = if info.names_object() || info.legacy_watch { info.name.clone() } else { String::new() };
-    Ok(Scope { server: server.clone(), resource, subresource, namespace, name, user, query, parts })
+    let name = if info.names_object() || info.legacy_watch {
+        info.name.clone()
+    } else {
+        String::new()
+    };
+    Ok(Scope {
+        server: server.clone(),
+        resource,
+        subresource,
+        namespace,
+        name,
+        user,
+        query,
+        parts,
+    })
 }

@@ -40,6 +40,8 @@ pub mod server;
 pub mod strategy;
 pub mod subresources;
 pub mod table;
+#[cfg(test)]
+mod test_server;
 pub mod tunnel;
 
 pub use server::{ApiServer, ServerConfig, ServerError};

@@ -64,6 +64,9 @@ fn is_system(user: &UserInfo) -> bool {
 
 fn is_long_running(info: &RequestInfo) -> bool {
     info.verb == "watch"
-        || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+        || matches!(
+            info.subresource.as_str(),
+            "log" | "exec" | "attach" | "portforward" | "proxy"
+        )
         || info.path.starts_with("/skiff/v1/tunnel")
 }

@@ -71,3 +71,23 @@ pub const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 pub const WATCH_TIMEOUT_MIN: Duration = Duration::from_secs(1_800);
 /// After a stop was asked for, running requests get this long.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The deadlines of a connection, gathered so that tests may shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    pub handshake: Duration,
+    pub first_bytes: Duration,
+    pub header: Duration,
+    pub write_stall: Duration,
+    pub body_base: Duration,
+}
+
+impl Timeouts {
+    pub const STANDARD: Self = Self {
+        handshake: HANDSHAKE_TIMEOUT,
+        first_bytes: FIRST_BYTES_TIMEOUT,
+        header: HEADER_TIMEOUT,
+        write_stall: WRITE_STALL_TIMEOUT,
+        body_base: BODY_TIMEOUT_BASE,
+    };
+}

@@ -45,7 +45,11 @@ impl Metrics {
         let known = info.is_resource && code != 404;
         let part = |text: &str| if known { text.to_owned() } else { String::new() };
         let series = Series {
-            verb: if info.is_resource { info.verb.to_ascii_uppercase() } else { "OTHER".to_owned() },
+            verb: if info.is_resource {
+                info.verb.to_ascii_uppercase()
+            } else {
+                "OTHER".to_owned()
+            },
             group: part(&info.group),
             version: part(&info.version),
             resource: part(&info.resource),
@@ -75,7 +79,11 @@ impl Metrics {
         out.push_str("# HELP apiserver_request_total Requests answered, by verb, resource and code.\n# TYPE apiserver_request_total counter\n");
         for (series, counts) in requests.iter() {
             for (code, count) in &counts.by_code {
-                let _ = writeln!(out, "apiserver_request_total{{{},code=\"{code}\"}} {count}", series.labels());
+                let _ = writeln!(
+                    out,
+                    "apiserver_request_total{{{},code=\"{code}\"}} {count}",
+                    series.labels()
+                );
             }
         }
         out.push_str("# HELP apiserver_request_duration_seconds Time until the answer's head was ready, watches left out.\n# TYPE apiserver_request_duration_seconds histogram\n");
@@ -84,11 +92,21 @@ impl Metrics {
             let mut below = 0;
             for (bound, count) in BUCKETS.iter().zip(counts.buckets) {
                 below += count;
-                let _ = writeln!(out, "apiserver_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {below}");
+                let _ = writeln!(
+                    out,
+                    "apiserver_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {below}"
+                );
             }
             let count = counts.count;
-            let _ = writeln!(out, "apiserver_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} {count}");
-            let _ = writeln!(out, "apiserver_request_duration_seconds_sum{{{labels}}} {}", counts.seconds);
+            let _ = writeln!(
+                out,
+                "apiserver_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} {count}"
+            );
+            let _ = writeln!(
+                out,
+                "apiserver_request_duration_seconds_sum{{{labels}}} {}",
+                counts.seconds
+            );
             let _ = writeln!(out, "apiserver_request_duration_seconds_count{{{labels}}} {count}");
         }
         let (short, long) = limiter.in_flight();

@@ -20,6 +20,12 @@ pub const JSON: &str = "application/json";
 pub const YAML: &str = "application/yaml";
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
+/// What a collection offers besides, for watches.
+pub const STREAMS: [&str; 2] = [
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
+
 /// Go's client asks for an unpretty answer by naming itself; people with these do not.
 const PRETTY_AGENTS: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
 
@@ -52,23 +58,33 @@ pub struct Form {
 
 impl Form {
     /// Compact JSON of the object itself.
-    pub const PLAIN: Self =
-        Self { format: Format::Json, shape: Shape::Object, shape_version: "v1", pretty: false, gzip: false };
+    pub const PLAIN: Self = Self {
+        format: Format::Json,
+        shape: Shape::Object,
+        shape_version: "v1",
+        pretty: false,
+        gzip: false,
+    };
 
     /// What the client asks for. `shapes` says whether this endpoint can be a Table or metadata only.
     ///
     /// # Errors
     /// 406 with the list of what there is.
     pub fn negotiate(parts: &Parts, shapes: bool) -> ApiResult<Self> {
-        let mut form = choose(&parts.headers, shapes).ok_or_else(|| refusal(&parts.headers))?;
+        let mut form = choose(&parts.headers, shapes).ok_or_else(|| refusal(&parts.headers, &[]))?;
         form.pretty = pretty(parts);
         form.gzip = accepts_gzip(&parts.headers);
         Ok(form)
     }
+    /// The same for a collection, which may be watched.
+    pub fn negotiate_collection(parts: &Parts) -> ApiResult<Self> {
+        let form = Self::negotiate(parts, true);
+        form.map_err(|_| refusal(&parts.headers, &STREAMS))
+    }
     /// For a watch, which is JSON or nothing.
     pub fn negotiate_watch(parts: &Parts) -> ApiResult<Self> {
         let refused = || {
-            let refusal = refusal(&parts.headers);
+            let refusal = refusal(&parts.headers, &STREAMS);
             if refusal.message.starts_with("406") {
                 return refusal;
             }
@@ -80,7 +96,10 @@ impl Form {
         match form.format {
             Format::Json => Ok(form),
             // YAML has no stream form and JSON stands in for it; protobuf alone cannot be had.
-            Format::Yaml => Ok(Self { format: Format::Json, ..form }),
+            Format::Yaml => Ok(Self {
+                format: Format::Json,
+                ..form
+            }),
             Format::Protobuf => Err(refused()),
         }
     }
@@ -119,7 +138,10 @@ fn by_quality(accept: &str) -> Vec<&str> {
     let mut clauses: Vec<(&str, f32)> = accept
         .split(',')
         .map(|clause| {
-            let q = clause.split(';').skip(1).find_map(|p| p.trim().strip_prefix("q=")?.trim().parse().ok());
+            let q = clause
+                .split(';')
+                .skip(1)
+                .find_map(|p| p.trim().strip_prefix("q=")?.trim().parse().ok());
             (clause.trim(), q.unwrap_or(1.0))
         })
         .filter(|(clause, q)| !clause.is_empty() && *q > 0.0)
@@ -173,7 +195,11 @@ fn pretty(parts: &Parts) -> bool {
     {
         return matches!(pretty, "" | "1" | "t" | "T" | "true" | "True" | "TRUE");
     }
-    let agent = parts.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let agent = parts
+        .headers
+        .get(USER_AGENT)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
     PRETTY_AGENTS.iter().any(|known| agent.starts_with(known))
 }
 
@@ -193,7 +219,7 @@ pub fn respond_object(parts: &Parts, code: u16, object: &Value) -> ApiResult<Res
 }
 
 /// 406: an unknown media type is refused with another text than an unknown shape of a known one.
-fn refusal(headers: &HeaderMap) -> Box<ApiStatus> {
+fn refusal(headers: &HeaderMap, more: &[&str]) -> Box<ApiStatus> {
     let media = |clause: &str| clause.split(';').next().unwrap_or("").trim().to_owned();
     let known = headers
         .get_all(ACCEPT)
@@ -202,9 +228,12 @@ fn refusal(headers: &HeaderMap) -> Box<ApiStatus> {
         .flat_map(|v| v.split(','))
         .any(|clause| matches!(media(clause).as_str(), JSON | YAML | PROTOBUF | "*/*"));
     if known {
-        return ApiStatus::not_acceptable(format!("only the following media types are accepted: {JSON}, {YAML}, {PROTOBUF}"));
+        return ApiStatus::not_acceptable(format!(
+            "only the following media types are accepted: {JSON}, {YAML}, {PROTOBUF}"
+        ));
     }
-    ApiStatus::not_acceptable(format!("406: Not Acceptable\n\nAvailable representations: {JSON}, {YAML}, {PROTOBUF}"))
+    let all = [&[JSON, YAML, PROTOBUF], more].concat().join(", ");
+    ApiStatus::not_acceptable(format!("406: Not Acceptable\n\nAvailable representations: {all}"))
         .with_details(serde_json::json!({}))
 }
 
@@ -213,7 +242,7 @@ pub fn render(form: &Form, code: u16, object: &Value) -> ApiResult<Response<Body
     let bytes = match form.format {
         Format::Json if form.pretty => pretty_json(object),
         Format::Json => serde_json::to_vec(object).map_err(ApiStatus::internal)?,
-        Format::Yaml => yaml(object)?,
+        Format::Yaml => yaml(object),
         Format::Protobuf => protobuf::encode(object).map_err(ApiStatus::internal)?,
     };
     Ok(respond_bytes(form, code, bytes.into()))
@@ -222,11 +251,19 @@ pub fn render(form: &Form, code: u16, object: &Value) -> ApiResult<Response<Body
 /// Final bytes as an answer, compressed when that pays.
 pub fn respond_bytes(form: &Form, code: u16, bytes: Bytes) -> Response<Body> {
     let gzip = form.gzip && bytes.len() >= limits::GZIP_MIN_BYTES;
-    let body = if gzip { Body::full(gzip_bytes(&bytes)) } else { Body::full(bytes) };
+    let body = if gzip {
+        Body::full(gzip_bytes(&bytes))
+    } else {
+        Body::full(bytes)
+    };
     let mut response = response_with_type(code, &form.content_type(), body);
     if gzip {
-        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        response.headers_mut().append(hyper::header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        response
+            .headers_mut()
+            .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+            .headers_mut()
+            .append(hyper::header::VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     response
 }
@@ -251,12 +288,22 @@ pub fn text(code: u16, text: impl Into<Bytes>) -> Response<Body> {
 /// A Status as an answer; never fails, whatever the client accepts.
 pub fn respond_status(parts: &Parts, status: &ApiStatus) -> Response<Body> {
     let form = Form::negotiate(parts, true).unwrap_or(Form::PLAIN);
-    let form = Form { shape: Shape::Object, format: if form.format == Format::Protobuf { Format::Json } else { form.format }, ..form };
+    let form = Form {
+        shape: Shape::Object,
+        format: if form.format == Format::Protobuf {
+            Format::Json
+        } else {
+            form.format
+        },
+        ..form
+    };
     let body = status.to_json();
     let mut response = render(&form, status.code, &body)
         .unwrap_or_else(|_| response_with_type(status.code, JSON, Body::full(body.to_string())));
     if let Some(seconds) = status.retry_after_seconds() {
-        response.headers_mut().insert(hyper::header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(hyper::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -268,13 +315,16 @@ pub fn pretty_json(object: &Value) -> Vec<u8> {
     bytes
 }
 
-pub fn yaml(object: &Value) -> ApiResult<Vec<u8>> {
-    serde_saphyr::to_string(object).map(String::into_bytes).map_err(ApiStatus::internal)
+pub fn yaml(object: &Value) -> Vec<u8> {
+    skiff_api::codec::yaml::encode(object).into_bytes()
 }
 
 fn gzip_bytes(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::new(1));
-    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("a Vec takes every write")
+    encoder
+        .write_all(bytes)
+        .and_then(|()| encoder.finish())
+        .expect("a Vec takes every write")
 }
 
 #[cfg(test)]

@@ -68,11 +68,19 @@ impl Resource {
     }
     /// For errors about one object.
     pub fn subject<'a>(&self, name: &'a str) -> Subject<'a> {
-        Subject { group: self.info.group, resource: self.info.resource, name }
+        Subject {
+            group: self.info.group,
+            resource: self.info.resource,
+            name,
+        }
     }
     /// For `Invalid` errors, which name the Kind.
     pub fn kind_subject<'a>(&self, name: &'a str) -> Subject<'a> {
-        Subject { group: self.info.kind_group, resource: self.info.kind, name }
+        Subject {
+            group: self.info.kind_group,
+            resource: self.info.kind,
+            name,
+        }
     }
 }
 
@@ -125,7 +133,9 @@ impl Registry {
 
     /// The newest state from the store; 404 when absent.
     pub async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> ApiResult<Stored> {
-        self.find(resource, namespace, name).await?.ok_or_else(|| ApiStatus::not_found(resource.subject(name)))
+        self.find(resource, namespace, name)
+            .await?
+            .ok_or_else(|| ApiStatus::not_found(resource.subject(name)))
     }
     /// The newest state from the store, if there is one.
     pub async fn find(&self, resource: &Resource, namespace: &str, name: &str) -> ApiResult<Option<Stored>> {
@@ -133,13 +143,21 @@ impl Registry {
         let (found, _) = self.store.get(&key).await.map_err(store_status)?;
         let Some(found) = found else { return Ok(None) };
         let value = resource.decode(&found.value, found.mod_revision)?;
-        Ok(Some(Stored { key, value, revision: found.mod_revision }))
+        Ok(Some(Stored {
+            key,
+            value,
+            revision: found.mod_revision,
+        }))
     }
     /// Stores a new, complete object (as after defaults): sets uid and creationTimestamp when absent; 409 when it exists.
     pub async fn create(&self, resource: &Resource, mut object: Value) -> ApiResult<Value> {
         let metadata = object::metadata_mut(&mut object);
         object::set_default(metadata, "uid", uuid::Uuid::new_v4().to_string());
-        object::set_default(metadata, "creationTimestamp", time::format_rfc3339(crate::clock::now_seconds()));
+        object::set_default(
+            metadata,
+            "creationTimestamp",
+            time::format_rfc3339(crate::clock::now_seconds()),
+        );
         self.create_with(resource, object, Txn::default()).await
     }
     /// `create` together with compares and operations on bookkeeping keys.
@@ -163,7 +181,10 @@ impl Registry {
             if new == stored.value {
                 return Ok(new);
             }
-            if let Commit::Done(value) = self.commit(resource, &stored.key, stored.revision, Some(&new), Txn::default()).await? {
+            if let Commit::Done(value) = self
+                .commit(resource, &stored.key, stored.revision, Some(&new), Txn::default())
+                .await?
+            {
                 return Ok(value);
             }
         }
@@ -173,7 +194,10 @@ impl Registry {
     pub async fn delete(&self, resource: &Resource, namespace: &str, name: &str) -> ApiResult<Value> {
         for _ in 0..CONFLICT_RETRIES_MAX {
             let stored = self.get(resource, namespace, name).await?;
-            if let Commit::Done(_) = self.commit(resource, &stored.key, stored.revision, None, Txn::default()).await? {
+            if let Commit::Done(_) = self
+                .commit(resource, &stored.key, stored.revision, None, Txn::default())
+                .await?
+            {
                 return Ok(stored.value);
             }
         }
@@ -210,10 +234,19 @@ impl Registry {
         extra: Txn,
     ) -> ApiResult<Put> {
         let mut txn = extra;
-        txn.compares.insert(0, Compare { key: key.to_owned(), mod_revision: revision });
+        txn.compares.insert(
+            0,
+            Compare {
+                key: key.to_owned(),
+                mod_revision: revision,
+            },
+        );
         let at_rest = new.map(|value| resource.encode(value));
         txn.operations.push(match &at_rest {
-            Some(value) => Operation::Put { key: key.to_owned(), value: value.clone() },
+            Some(value) => Operation::Put {
+                key: key.to_owned(),
+                value: value.clone(),
+            },
             None => Operation::Delete { key: key.to_owned() },
         });
         match self.store.txn(txn).await.map_err(store_status)? {
@@ -233,7 +266,11 @@ impl Registry {
             TxnOutcome::Failed { current, .. } => {
                 let current = current.into_iter().next().flatten();
                 let same = current.as_ref().map_or(0, |found| found.mod_revision) == revision;
-                Ok(if same { Put::BookkeepingChanged } else { Put::Changed(current) })
+                Ok(if same {
+                    Put::BookkeepingChanged
+                } else {
+                    Put::Changed(current)
+                })
             }
         }
     }
@@ -262,7 +299,11 @@ impl Resource {
     /// An object from its bytes at rest.
     pub fn decode(&self, bytes: &[u8], revision: u64) -> ApiResult<Value> {
         let value = parse(bytes)?;
-        let mut value = if self.strategy.converts() { self.strategy.from_storage(value) } else { value };
+        let mut value = if self.strategy.converts() {
+            self.strategy.from_storage(value)
+        } else {
+            value
+        };
         set_resource_version(&mut value, revision);
         Ok(value)
     }
@@ -285,7 +326,9 @@ impl Resource {
 /// Follows a cache and bumps the counter at each change, until either is gone.
 async fn count_changes(cache: Weak<Cache>, counter: Weak<AtomicU64>) {
     loop {
-        let Some(watcher) = cache.upgrade().map(|cache| cache.watch(None)) else { return };
+        let Some(watcher) = cache.upgrade().map(|cache| cache.watch(None)) else {
+            return;
+        };
         let Ok(mut watcher) = watcher else {
             tokio::task::yield_now().await;
             continue;
@@ -330,7 +373,10 @@ pub fn store_status(error: StoreError) -> Box<ApiStatus> {
     match error {
         StoreError::Compacted { .. } => ApiStatus::expired("The resourceVersion for the provided list is too old."),
         StoreError::FutureRevision { wanted, current } => {
-            let mut status = ApiStatus::timeout(format!("Too large resource version: {wanted}, current: {current}"), 1);
+            let mut status = ApiStatus::timeout(
+                format!("Timeout: Too large resource version: {wanted}, current: {current}"),
+                1,
+            );
             status.details["causes"] = serde_json::json!([
                 {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
             ]);
@@ -338,9 +384,9 @@ pub fn store_status(error: StoreError) -> Box<ApiStatus> {
         }
         StoreError::Unknown { why } => ApiStatus::timeout(format!("the outcome of the write is unknown: {why}"), 1),
         StoreError::Unavailable { why } => ApiStatus::unavailable(format!("the store is unavailable: {why}")),
-        StoreError::TooLarge { size, limit } => {
-            ApiStatus::too_large(format!("Request is too large for the store: {size} bytes of at most {limit}"))
-        }
+        StoreError::TooLarge { size, limit } => ApiStatus::too_large(format!(
+            "Request is too large for the store: {size} bytes of at most {limit}"
+        )),
         StoreError::Fatal { why } => ApiStatus::internal(format!("the store failed: {why}")),
     }
 }
@@ -356,16 +402,29 @@ impl Lookup for Registry {
         value_of(&*resource.cache.get(&resource.key(namespace, name))?)
     }
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
-        let Some(resource) = self.resource(group, resource) else { return Vec::new() };
+        let Some(resource) = self.resource(group, resource) else {
+            return Vec::new();
+        };
         let namespace = (!namespace.is_empty()).then_some(namespace);
-        resource.cache.list(namespace).iter().filter_map(|object| value_of(object)).collect()
+        resource
+            .cache
+            .list(namespace)
+            .iter()
+            .filter_map(|object| value_of(object))
+            .collect()
     }
     fn list_by_field(&self, group: &str, resource: &str, namespace: &str, field: &str, value: &str) -> Vec<Arc<Value>> {
-        let Some(resource) = self.resource(group, resource) else { return Vec::new() };
+        let Some(resource) = self.resource(group, resource) else {
+            return Vec::new();
+        };
         let namespace = (!namespace.is_empty()).then_some(namespace);
         let matches = |object: &CachedObject| object.fields.iter().any(|(f, v)| *f == field && v == value);
         let objects = resource.cache.list(namespace);
-        objects.iter().filter(|object| matches(object)).filter_map(|object| value_of(object)).collect()
+        objects
+            .iter()
+            .filter(|object| matches(object))
+            .filter_map(|object| value_of(object))
+            .collect()
     }
     fn version(&self, group: &str, resource: &str) -> u64 {
         self.resource(group, resource).map_or(0, |resource| resource.changes())
@@ -380,10 +439,17 @@ impl Registry {
         for strategy in strategies {
             let resource = Arc::new(Resource::start(&store, prefix, strategy));
             let info = resource.info;
-            by_kind.entry(info.kind_group).or_default().insert(info.kind, resource.clone());
+            by_kind
+                .entry(info.kind_group)
+                .or_default()
+                .insert(info.kind, resource.clone());
             resources.entry(info.group).or_default().insert(info.resource, resource);
         }
-        let registry = Self { store, resources, by_kind };
+        let registry = Self {
+            store,
+            resources,
+            by_kind,
+        };
         for resource in registry.resources() {
             resource.cache.fresh().await.map_err(cache_status)?;
         }
@@ -419,12 +485,21 @@ impl Resource {
 
 /// What selectors may ask of an object.
 fn attributes(strategy: &dyn Strategy, bytes: &[u8]) -> Attributes {
-    let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return Attributes::default() };
-    let value = if strategy.converts() { strategy.from_storage(value) } else { value };
+    let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
+        return Attributes::default();
+    };
+    let value = if strategy.converts() {
+        strategy.from_storage(value)
+    } else {
+        value
+    };
     let mut fields = strategy.selectable_fields(&value);
     fields.push(("metadata.name", object::name(&value).to_owned()));
     if strategy.info().namespaced {
         fields.push(("metadata.namespace", object::namespace(&value).to_owned()));
     }
-    Attributes { labels: object::labels(&value), fields }
+    Attributes {
+        labels: object::labels(&value),
+        fields,
+    }
 }

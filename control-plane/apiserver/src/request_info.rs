@@ -34,7 +34,11 @@ const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
 impl RequestInfo {
     /// Never fails: a path that is no resource's is a non-resource path.
     pub fn parse(method: &Method, path: &str, query: &str) -> Self {
-        let mut info = Self { path: path.to_owned(), verb: method.as_str().to_ascii_lowercase(), ..Self::default() };
+        let mut info = Self {
+            path: path.to_owned(),
+            verb: method.as_str().to_ascii_lowercase(),
+            ..Self::default()
+        };
         let Some(parts) = segments(path) else { return info };
         let mut parts = parts.as_slice();
         match parts {

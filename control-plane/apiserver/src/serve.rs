@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::limits;
+use crate::limits::{self, Timeouts};
 use crate::server::{ApiServer, ServerError};
 
 mod guarded;
@@ -82,7 +82,7 @@ async fn connection(
 ) {
     let handshake = async {
         let _turn = handshakes.acquire().await;
-        tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await
+        tokio::time::timeout(server.timeouts.handshake, acceptor.accept(stream)).await
     };
     let stream = match handshake.await {
         Ok(Ok(stream)) => stream,
@@ -91,15 +91,21 @@ async fn connection(
     };
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
-    let client_certificates =
-        session.peer_certificates().map(|chain| chain.iter().map(|c| c.clone().into_owned()).collect()).unwrap_or_default();
-    let about = Arc::new(Connection { client_certificates, peer: Some(peer) });
-    let draining = server.draining.clone();
+    let client_certificates = session
+        .peer_certificates()
+        .map(|chain| chain.iter().map(|c| c.clone().into_owned()).collect())
+        .unwrap_or_default();
+    let about = Arc::new(Connection {
+        client_certificates,
+        peer: Some(peer),
+    });
+    let (draining, timeouts) = (server.draining.clone(), server.timeouts);
     let service = service_fn(move |request| {
         let (server, about) = (server.clone(), about.clone());
         async move { Ok::<_, std::convert::Infallible>(crate::chain::handle(&server, &about, request).await) }
     });
-    let io = TokioIo::new(Guarded::new(stream, if http2 { guarded::HTTP2_PREFACE_BYTES } else { 1 }));
+    let awaited = if http2 { guarded::HTTP2_PREFACE_BYTES } else { 1 };
+    let io = TokioIo::new(Guarded::new(stream, awaited, timeouts));
     // Spelt out twice: the two connection types share no trait.
     let ended = if http2 {
         let mut connection = pin!(http2_builder().serve_connection(io, service));
@@ -111,7 +117,7 @@ async fn connection(
             }
         }
     } else {
-        let mut connection = pin!(http1_builder().serve_connection(io, service).with_upgrades());
+        let mut connection = pin!(http1_builder(timeouts).serve_connection(io, service).with_upgrades());
         tokio::select! {
             ended = connection.as_mut() => ended,
             () = draining.cancelled() => {
@@ -125,11 +131,11 @@ async fn connection(
     }
 }
 
-fn http1_builder() -> hyper::server::conn::http1::Builder {
+fn http1_builder(timeouts: Timeouts) -> hyper::server::conn::http1::Builder {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEADER_TIMEOUT)
+        .header_read_timeout(timeouts.header)
         .max_headers(limits::HEADERS_MAX)
         .max_buf_size(limits::HTTP1_BUFFER_MAX)
         .half_close(false);

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::authn::UserInfo;
 use crate::body::Body;
 use crate::limiter::Limiter;
+use crate::limits::Timeouts;
 use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::plugins::{self, Plugins, Route, Subresource};
@@ -66,6 +67,7 @@ pub struct ApiServer {
     pub limiter: Limiter,
     pub metrics: Metrics,
     pub tunnels: Tunnels,
+    pub timeouts: Timeouts,
     /// Cancelled when the server stops: watches end, readiness fails.
     pub draining: CancellationToken,
 }
@@ -75,29 +77,46 @@ impl ApiServer {
     pub fn route(&self, path: &str) -> Option<Arc<dyn Route>> {
         let matches = |prefix: &str| {
             let bare = prefix.strip_suffix('/').unwrap_or(prefix);
-            path.strip_prefix(bare).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            path.strip_prefix(bare)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         let found = self.plugins.routes.iter().filter(|route| matches(route.prefix()));
         found.max_by_key(|route| route.prefix().len()).cloned()
     }
     /// Starts the caches, waits until each has read its resource once, and makes what every cluster has.
     pub async fn new(config: ServerConfig, store: DynStore, pki: Arc<Pki>) -> Result<Arc<Self>, ServerError> {
-        let registry =
-            Registry::start(store, &config.prefix, crate::kinds::all()).await.map_err(ServerError::Caches)?;
-        let plugins = plugins::standard(&config, &registry, &pki)?;
-        crate::bootstrap::ensure(&registry, &pki).await.map_err(ServerError::Bootstrap)?;
-        crate::subresources::ledger::rebuild(&registry).await.map_err(ServerError::Ledgers)?;
+        Self::assemble(config, store, pki, |_| {}).await
+    }
+    /// `new`, with a last word on the finished parts; for tests.
+    pub(crate) async fn assemble(
+        config: ServerConfig,
+        store: DynStore,
+        pki: Arc<Pki>,
+        customise: impl FnOnce(&mut Self),
+    ) -> Result<Arc<Self>, ServerError> {
+        let registry = Registry::start(store, &config.prefix, crate::kinds::all())
+            .await
+            .map_err(ServerError::Caches)?;
         let draining = CancellationToken::new();
-        tokio::spawn(crate::authz::aggregation::run(registry.clone(), draining.clone()));
-        Ok(Arc::new(Self {
+        let plugins = plugins::standard(&config, &registry, &pki, &draining)?;
+        crate::bootstrap::ensure(&registry, &pki)
+            .await
+            .map_err(ServerError::Bootstrap)?;
+        crate::subresources::ledger::rebuild(&registry)
+            .await
+            .map_err(ServerError::Ledgers)?;
+        let mut server = Self {
             config,
             registry,
             plugins,
             limiter: Limiter::default(),
             metrics: Metrics::default(),
             tunnels: Tunnels::default(),
+            timeouts: Timeouts::STANDARD,
             draining,
-        }))
+        };
+        customise(&mut server);
+        Ok(Arc::new(server))
     }
     /// The plugin that serves a (sub)resource, if one does.
     pub fn subresource(&self, info: &crate::request_info::RequestInfo) -> Option<Arc<dyn Subresource>> {
@@ -135,7 +154,9 @@ impl ApiServer {
                 crate::authz::Decision::NoOpinion { .. } => {}
             }
         }
-        crate::authz::Decision::NoOpinion { reason: reasons.join(", ") }
+        crate::authz::Decision::NoOpinion {
+            reason: reasons.join(", "),
+        }
     }
     /// Who sends these credentials; `None` when nobody knows them, 401 when they are wrong.
     pub async fn authenticate(&self, credentials: &crate::authn::Credentials<'_>) -> ApiResult<Option<UserInfo>> {

@@ -41,7 +41,10 @@ pub fn table(
     with_columns: bool,
 ) -> Value {
     let now = clock::now_seconds();
-    let rows: Vec<Value> = items.iter().map(|item| row(strategy, item, include, version, now)).collect();
+    let rows: Vec<Value> = items
+        .iter()
+        .map(|item| row(strategy, item, include, version, now))
+        .collect();
     let columns = if with_columns { columns(strategy) } else { Value::Null };
     json!({
         "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": list_meta,
@@ -76,7 +79,11 @@ fn row(strategy: &dyn Strategy, item: &Value, include: Include, version: &str, n
         let info = strategy.info();
         let map = object::as_map(&mut row["object"]);
         object::set_default(map, "kind", info.kind);
-        object::set_default(map, "apiVersion", skiff_api::kind::api_version(info.kind_group, info.kind_version));
+        object::set_default(
+            map,
+            "apiVersion",
+            skiff_api::kind::api_version(info.kind_group, info.kind_version),
+        );
     }
     row
 }

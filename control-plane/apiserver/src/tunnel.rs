@@ -49,11 +49,15 @@ impl Tunnels {
     pub async fn request(&self, node: &str, request: Request<RequestBody>) -> ApiResult<Response<Incoming>> {
         let sender = self.lock().get(node).map(|tunnel| tunnel.sender.clone());
         let Some(mut sender) = sender else {
-            return Err(ApiStatus::unavailable(format!("node {node:?} is not connected to this control plane")));
+            return Err(ApiStatus::unavailable(format!(
+                "node {node:?} is not connected to this control plane"
+            )));
         };
         match tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(ApiStatus::unavailable(format!("the connection to node {node:?} broke: {error}"))),
+            Ok(Err(error)) => Err(ApiStatus::unavailable(format!(
+                "the connection to node {node:?} broke: {error}"
+            ))),
             Err(_) => Err(ApiStatus::timeout(format!("node {node:?} did not answer in time"), 1)),
         }
     }
@@ -98,15 +102,25 @@ impl Route for TunnelRoute {
             let why = format!("User {:?} is not a node", request.user.name);
             return Err(ApiStatus::forbidden(Subject::default(), &why));
         };
-        let asks = request.parts.headers.get(UPGRADE).is_some_and(|value| value == PROTOCOL);
+        let asks = request
+            .parts
+            .headers
+            .get(UPGRADE)
+            .is_some_and(|value| value == PROTOCOL);
         let Some(upgrade) = request.parts.extensions.remove::<OnUpgrade>().filter(|_| asks) else {
-            return Err(ApiStatus::bad_request(format!("this path is for an HTTP/1.1 upgrade to {PROTOCOL}")));
+            return Err(ApiStatus::bad_request(format!(
+                "this path is for an HTTP/1.1 upgrade to {PROTOCOL}"
+            )));
         };
         tokio::spawn(run(server.clone(), node, upgrade));
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        response
+            .headers_mut()
+            .insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
         Ok(response)
     }
 }

@@ -14,28 +14,38 @@ use skiff_api::schema::{Message, Schema};
 use skiff_api::status::{ApiResult, ApiStatus};
 
 use crate::body::RequestBody;
-use crate::limits;
+use crate::limits::{self, Timeouts};
 use crate::negotiate::{JSON, PROTOBUF, YAML};
 use crate::server::ApiServer;
 
 /// Reads a whole body, within size and time.
 pub async fn read(parts: &Parts, body: &mut RequestBody) -> ApiResult<Bytes> {
-    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let announced = parts
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limits::BODY_BYTES_MAX) {
         return Err(too_large());
     }
+    let base = parts.extensions.get().copied().unwrap_or(Timeouts::STANDARD).body_base;
     let started = Instant::now();
     let mut first: Option<Bytes> = None;
     let mut whole = BytesMut::new();
     let mut length = 0usize;
     loop {
         let earned = std::time::Duration::from_millis(length as u64 * 1000 / limits::BODY_RATE_MIN);
-        let left = (limits::BODY_TIMEOUT_BASE + earned).saturating_sub(started.elapsed());
+        let left = (base + earned).saturating_sub(started.elapsed());
         let frame = match tokio::time::timeout(left, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => return Err(ApiStatus::bad_request(format!("read the request body: {error}"))),
             Ok(None) => break,
-            Err(_) => return Err(ApiStatus::new(408, "Timeout", "the request body did not arrive in time")),
+            Err(_) => {
+                return Err(ApiStatus::new(
+                    408,
+                    "Timeout",
+                    "the request body did not arrive in time",
+                ));
+            }
         };
         let Ok(data) = frame.into_data() else { continue };
         length += data.len();
@@ -61,7 +71,11 @@ fn too_large() -> Box<ApiStatus> {
 
 /// The media type of a body; JSON when not given.
 pub fn media_type(parts: &Parts) -> String {
-    let given = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let given = parts
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
     let media = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     if media.is_empty() { JSON.to_owned() } else { media }
 }
@@ -71,7 +85,10 @@ pub fn decode(media: &str, bytes: &[u8], message: Option<&'static Message>) -> A
     match media {
         JSON => Ok(codec::json::decode(bytes, message)),
         YAML => Ok(codec::yaml::decode(bytes, message)),
-        PROTOBUF => Ok(codec::protobuf::decode(bytes).map(|value| Decoded { value, problems: Vec::new() })),
+        PROTOBUF => Ok(codec::protobuf::decode(bytes).map(|value| Decoded {
+            value,
+            problems: Vec::new(),
+        })),
         _ => Err(unsupported()),
     }
 }
@@ -116,8 +133,16 @@ pub fn decode_as(media: &str, bytes: &[u8], expected: Expected<'_>) -> ApiResult
 fn check_kind(value: &Value, expected: Expected<'_>) -> ApiResult<()> {
     let wanted = api_version(expected.group, expected.version);
     let (given_version, given_kind) = (object::api_version(value), object::kind(value));
-    let version = if given_version.is_empty() { &wanted } else { given_version };
-    let given = if given_kind.is_empty() { expected.kind } else { given_kind };
+    let version = if given_version.is_empty() {
+        &wanted
+    } else {
+        given_version
+    };
+    let given = if given_kind.is_empty() {
+        expected.kind
+    } else {
+        given_kind
+    };
     if version == wanted && given == expected.kind {
         return Ok(());
     }
@@ -172,7 +197,8 @@ fn refuse(media: &str, bytes: &[u8], expected: Expected<'_>, error: &CodecError)
     ))
 }
 
-fn go_type(value: &Value) -> &'static str {
+/// What Go's JSON decoder calls a value.
+pub fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Array(_) => "array",
         Value::String(_) => "string",
@@ -195,7 +221,9 @@ pub async fn read_object(
     let media = media_type(parts);
     if kind.is_empty() {
         let decoded = decode(&media, &bytes, None)?;
-        return decoded.map(|decoded| decoded.value).map_err(|e| ApiStatus::bad_request(e.to_string()));
+        return decoded
+            .map(|decoded| decoded.value)
+            .map_err(|e| ApiStatus::bad_request(e.to_string()));
     }
     decode_as(&media, &bytes, Expected { group, version, kind }).map(|decoded| decoded.value)
 }

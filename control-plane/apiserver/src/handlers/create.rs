@@ -49,7 +49,11 @@ pub async fn run(write: &mut Write<'_>, mut object: Value, managed: Managed) -> 
     let strategy = &scope.resource.strategy;
     check_namespace(&mut object, &scope.namespace)?;
     if !matches!(object::resource_version(&object), "" | "0") {
-        return Err(ApiStatus::new(500, "", "resourceVersion should not be set on objects to be created"));
+        return Err(ApiStatus::new(
+            500,
+            "",
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     strategy.apply_defaults(&mut object);
     let prefix = object::str_at(&object, "/metadata/generateName").to_owned();
@@ -75,7 +79,11 @@ pub async fn run(write: &mut Write<'_>, mut object: Value, managed: Managed) -> 
     metadata::validate(&**strategy, &request.object, &mut errors);
     strategy.validate(&request.object, &mut errors);
     invalid_unless_empty(&scope.resource, object::name(&request.object), &errors)?;
-    server.plugins.admission.validate(&mut request, &*server.registry).await?;
+    server
+        .plugins
+        .admission
+        .validate(&mut request, &*server.registry)
+        .await?;
     write.warnings.append(&mut request.warnings);
     write.warnings.extend(strategy.warnings(&request.object, None));
     store(write, request.object, generated.then_some(prefix)).await

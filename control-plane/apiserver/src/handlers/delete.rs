@@ -32,7 +32,11 @@ pub async fn handle(scope: Scope, body: RequestBody) -> ApiResult<Response<Body>
         Outcome::Gone(value) => reply::status(&form, 200, &success(&scope, &value))?,
         Outcome::Waiting(bytes) => {
             // 202 tells a client of the old option that its dependents go first.
-            let code = if options.orphan_dependents == Some(false) { 202 } else { 200 };
+            let code = if options.orphan_dependents == Some(false) {
+                202
+            } else {
+                200
+            };
             reply::object(&scope, &form, code, &bytes)?
         }
     };
@@ -66,7 +70,11 @@ async fn read_options(scope: &Scope, mut request_body: RequestBody) -> ApiResult
     if bytes.is_empty() {
         return DeleteOptions::parse(None, &scope.query);
     }
-    let expected = Expected { group: "", version: "v1", kind: "DeleteOptions" };
+    let expected = Expected {
+        group: "",
+        version: "v1",
+        kind: "DeleteOptions",
+    };
     let media = body::media_type(&scope.parts);
     let value = match body::decode(&media, &bytes, None)? {
         Ok(decoded) => decoded.value,

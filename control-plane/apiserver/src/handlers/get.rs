@@ -19,11 +19,16 @@ pub async fn handle(scope: Scope) -> ApiResult<Response<Body>> {
         "0" => {}
         version => {
             let revision = parse_revision(version)?;
-            cache.wait_for(revision, limits::CACHE_WAIT_MAX).await.map_err(cache_status)?;
+            cache
+                .wait_for(revision, limits::CACHE_WAIT_MAX)
+                .await
+                .map_err(cache_status)?;
         }
     }
     let key = scope.resource.key(&scope.namespace, &scope.name);
-    let found = cache.get(&key).ok_or_else(|| ApiStatus::not_found(scope.resource.subject(&scope.name)))?;
+    let found = cache
+        .get(&key)
+        .ok_or_else(|| ApiStatus::not_found(scope.resource.subject(&scope.name)))?;
     reply::object(&scope, &form, 200, &found.bytes)
 }
 
@@ -33,7 +38,9 @@ pub fn parse_revision(version: &str) -> ApiResult<u64> {
         ApiStatus::new(
             500,
             "",
-            format!("resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"),
+            format!(
+                "resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"
+            ),
         )
     })
 }

@@ -8,11 +8,11 @@ use bytes::{Bytes, BytesMut};
 use hyper::Response;
 use serde_json::{Value, json};
 use skiff_api::status::{ApiResult, ApiStatus};
-use skiff_store::watch_cache::{CacheError, CachedObject, Snapshot};
 use skiff_store::StoreError;
+use skiff_store::watch_cache::{CacheError, CachedObject, Snapshot};
 
-use super::options::{ListOptions, Match};
 use super::Scope;
+use super::options::{ListOptions, Match};
 use super::reply as one;
 use crate::body::Body;
 use crate::limits;
@@ -23,7 +23,7 @@ use crate::table;
 mod stream;
 
 pub async fn handle(scope: Scope) -> ApiResult<Response<Body>> {
-    let form = Form::negotiate(&scope.parts, true)?;
+    let form = Form::negotiate_collection(&scope.parts)?;
     let options = ListOptions::parse(&scope.query, &scope.resource, false)?;
     let page = page(&scope, &options).await?;
     self::reply(&scope, &form, page)
@@ -69,7 +69,12 @@ pub async fn page(scope: &Scope, options: &ListOptions) -> ApiResult<Page> {
         _ => String::new(),
     };
     let remaining = (!seen_all && everything).then_some(remaining);
-    Ok(Page { items, revision, continue_token, remaining })
+    Ok(Page {
+        items,
+        revision,
+        continue_token,
+        remaining,
+    })
 }
 
 /// Whether an object is selected.
@@ -77,13 +82,21 @@ pub fn selects(options: &ListOptions, object: &CachedObject) -> bool {
     (options.labels.is_everything() || options.labels.matches(&object.labels))
         && (options.fields.is_everything()
             || options.fields.matches(|field| {
-                object.fields.iter().find(|(name, _)| *name == field).map_or("", |(_, value)| value.as_str())
+                object
+                    .fields
+                    .iter()
+                    .find(|(name, _)| *name == field)
+                    .map_or("", |(_, value)| value.as_str())
             }))
 }
 
 /// The key of an object without the resource's prefix: `ns/name`.
 fn relative(scope: &Scope, object: &CachedObject) -> String {
-    object.key.strip_prefix(&scope.resource.key_prefix).unwrap_or(&object.key).to_owned()
+    object
+        .key
+        .strip_prefix(&scope.resource.key_prefix)
+        .unwrap_or(&object.key)
+        .to_owned()
 }
 
 /// The state that the options ask for, and the key after which to start.
@@ -92,7 +105,9 @@ async fn snapshot(scope: &Scope, options: &ListOptions) -> ApiResult<(Snapshot, 
     let namespace = (!scope.namespace.is_empty()).then_some(scope.namespace.as_str());
     if !options.continue_token.is_empty() {
         if !matches!(options.resource_version.as_str(), "" | "0") {
-            return Err(ApiStatus::bad_request("specifying resource version is not allowed when using continue"));
+            return Err(ApiStatus::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
         }
         let (revision, start) = read_token(&options.continue_token)?;
         if revision == 0 {
@@ -119,7 +134,10 @@ async fn snapshot(scope: &Scope, options: &ListOptions) -> ApiResult<(Snapshot, 
                 ))
             })?;
             let exact = version_match == Match::Exact || (version_match == Match::Unset && options.limit > 0);
-            cache.wait_for(revision, limits::CACHE_WAIT_MAX).await.map_err(cache_status)?;
+            cache
+                .wait_for(revision, limits::CACHE_WAIT_MAX)
+                .await
+                .map_err(cache_status)?;
             if exact {
                 let snapshot = cache.list_at(revision, namespace).await.map_err(|error| match error {
                     CacheError::Store(StoreError::Compacted { .. }) => expired(),
@@ -134,7 +152,11 @@ async fn snapshot(scope: &Scope, options: &ListOptions) -> ApiResult<(Snapshot, 
 
 /// A continue token in Kubernetes' form; `revision` 0 makes an inconsistent one.
 fn token(revision: u64, start: &str) -> String {
-    let version: i64 = if revision == 0 { -1 } else { i64::try_from(revision).unwrap_or(i64::MAX) };
+    let version: i64 = if revision == 0 {
+        -1
+    } else {
+        i64::try_from(revision).unwrap_or(i64::MAX)
+    };
     let text = json!({"v": "meta.k8s.io/v1", "rv": version, "start": format!("{start}\u{0}")}).to_string();
     URL_SAFE_NO_PAD.encode(text)
 }
@@ -189,8 +211,19 @@ pub fn reply(scope: &Scope, form: &Form, page: Page) -> ApiResult<Response<Body>
     match form.shape {
         Shape::Table => {
             let include = table::Include::parse(&scope.query)?;
-            let items = page.items.iter().map(|object| parse(&object.bytes)).collect::<ApiResult<Vec<Value>>>()?;
-            let table = table::table(&*scope.resource.strategy, &items, meta, include, form.shape_version, true);
+            let items = page
+                .items
+                .iter()
+                .map(|object| parse(&object.bytes))
+                .collect::<ApiResult<Vec<Value>>>()?;
+            let table = table::table(
+                &*scope.resource.strategy,
+                &items,
+                meta,
+                include,
+                form.shape_version,
+                true,
+            );
             negotiate::render(form, 200, &table)
         }
         Shape::Object => {
@@ -198,7 +231,11 @@ pub fn reply(scope: &Scope, form: &Form, page: Page) -> ApiResult<Response<Body>
                 "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
                 info.kind, scope.resource.api_version
             );
-            let items = page.items.iter().map(|object| object.bytes.slice(prefix.min(object.bytes.len())..)).collect();
+            let items = page
+                .items
+                .iter()
+                .map(|object| object.bytes.slice(prefix.min(object.bytes.len())..))
+                .collect();
             joined(form, head, items)
         }
         Shape::PartialMetadata | Shape::PartialMetadataList => {
@@ -218,6 +255,20 @@ pub fn reply(scope: &Scope, form: &Form, page: Page) -> ApiResult<Response<Body>
                 .iter()
                 .map(|object| Ok(one::partial_metadata(scope, &object.bytes, form.shape_version, true)?.slice(1..)))
                 .collect::<ApiResult<Vec<Bytes>>>()?;
+            if items.is_empty() {
+                // Go's zero value of this one list, which clients may compare.
+                let empty = head
+                    .strip_suffix('[')
+                    .map_or_else(|| head.clone(), |head| format!("{head}null}}"));
+                return negotiate::render(
+                    &Form {
+                        shape: Shape::Object,
+                        ..*form
+                    },
+                    200,
+                    &parse(empty.as_bytes())?,
+                );
+            }
             joined(form, head, items)
         }
     }
@@ -236,7 +287,14 @@ fn joined(form: &Form, head: String, items: Vec<Bytes>) -> ApiResult<Response<Bo
     }
     let mut whole = BytesMut::with_capacity(total);
     stream::write_all(&mut whole, &head, &items);
-    negotiate::render(&Form { shape: Shape::Object, ..*form }, 200, &parse(&whole)?)
+    negotiate::render(
+        &Form {
+            shape: Shape::Object,
+            ..*form
+        },
+        200,
+        &parse(&whole)?,
+    )
 }
 
 #[cfg(test)]
@@ -247,15 +305,28 @@ mod tests {
     fn a_continue_token_is_kubernetes_own() {
         let token = token(12, "default/web");
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(&token).unwrap()).unwrap();
-        assert_eq!(text, "{\"rv\":12,\"start\":\"default/web\\u0000\",\"v\":\"meta.k8s.io/v1\"}");
+        assert_eq!(
+            text,
+            "{\"rv\":12,\"start\":\"default/web\\u0000\",\"v\":\"meta.k8s.io/v1\"}"
+        );
         assert_eq!(read_token(&token).unwrap(), (12, "default/web".to_owned()));
     }
 
     #[test]
     fn broken_tokens_are_refused() {
-        for text in ["", "x", r#"{"v":"meta.k8s.io/v1","rv":1,"start":"/etc"}"#, r#"{"v":"v2","rv":1,"start":"a"}"#,
-            r#"{"v":"meta.k8s.io/v1","rv":1,"start":"a/../b"}"#, r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a"}"#] {
-            assert_eq!(read_token(&URL_SAFE_NO_PAD.encode(text)).unwrap_err().code, 400, "{text}");
+        for text in [
+            "",
+            "x",
+            r#"{"v":"meta.k8s.io/v1","rv":1,"start":"/etc"}"#,
+            r#"{"v":"v2","rv":1,"start":"a"}"#,
+            r#"{"v":"meta.k8s.io/v1","rv":1,"start":"a/../b"}"#,
+            r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a"}"#,
+        ] {
+            assert_eq!(
+                read_token(&URL_SAFE_NO_PAD.encode(text)).unwrap_err().code,
+                400,
+                "{text}"
+            );
         }
     }
 }

@@ -25,7 +25,11 @@ fn with_context<T>(write: &Write<'_>, message: &'static Message, with: impl FnOn
         _ if resource.status.is_some() => &["status"],
         _ => &[],
     };
-    let manager = if write.manager.is_empty() { UNKNOWN_MANAGER } else { &write.manager };
+    let manager = if write.manager.is_empty() {
+        UNKNOWN_MANAGER
+    } else {
+        &write.manager
+    };
     with(&WriteContext {
         manager,
         api_version: &resource.api_version,
@@ -39,6 +43,11 @@ fn with_context<T>(write: &Write<'_>, message: &'static Message, with: impl FnOn
 
 /// Brings `metadata.managedFields` of `new` up to date.
 pub fn track(write: &Write<'_>, live: Option<&Value>, new: &mut Value) -> ApiResult<()> {
+    let recorded = |object: &Value| object.pointer("/metadata/managedFields").is_some();
+    if live.is_some_and(|live| !recorded(live)) && !recorded(new) {
+        // Someone took all records away: they are kept again from the first apply on.
+        return Ok(());
+    }
     if let Some(message) = write.resource().message {
         with_context(write, message, |context| managed::update(live, new, context));
     }
@@ -49,13 +58,19 @@ pub fn track(write: &Write<'_>, live: Option<&Value>, new: &mut Value) -> ApiRes
 pub async fn apply(write: &mut Write<'_>, document: &Bytes) -> ApiResult<(u16, Bytes)> {
     let scope = write.scope;
     let Some(message) = write.resource().message else {
-        return Err(ApiStatus::unsupported_media_type("apply is not supported for this kind"));
+        return Err(ApiStatus::unsupported_media_type(
+            "apply is not supported for this kind",
+        ));
     };
     let applied = decode(write, document, message)?;
     let force = write.options.force.unwrap_or(false);
     for _ in 0..=CONFLICT_RETRIES_MAX {
-        write.warnings.clear();
-        let stored = scope.server.registry.find(&scope.resource, &scope.namespace, &scope.name).await?;
+        write.begin_attempt();
+        let stored = scope
+            .server
+            .registry
+            .find(&scope.resource, &scope.namespace, &scope.name)
+            .await?;
         if stored.is_none() && (!scope.subresource.is_empty() || !object::uid(&applied).is_empty()) {
             return Err(absent(write, &applied));
         }
@@ -91,7 +106,9 @@ fn decode(write: &mut Write<'_>, document: &Bytes, message: &'static Message) ->
     let (version, given_kind) = (object::api_version(&decoded.value), object::kind(&decoded.value));
     if version.is_empty() || given_kind.is_empty() {
         let (group, number) = kind::split_api_version(version);
-        return Err(ApiStatus::bad_request(format!("invalid object type: {group}/{number}, Kind={given_kind}")));
+        return Err(ApiStatus::bad_request(format!(
+            "invalid object type: {group}/{number}, Kind={given_kind}"
+        )));
     }
     if (version, given_kind) != (resource.api_version.as_str(), resource.info.kind) {
         return Err(ApiStatus::bad_request(format!(
@@ -102,13 +119,21 @@ fn decode(write: &mut Write<'_>, document: &Bytes, message: &'static Message) ->
     let info = resource.info;
     let name = object::name(&decoded.value).to_owned();
     for problem in &decoded.problems {
-        let Some(path) = problem.strip_prefix("unknown field \"").and_then(|rest| rest.strip_suffix('"')) else { continue };
+        let Some(path) = problem
+            .strip_prefix("unknown field \"")
+            .and_then(|rest| rest.strip_suffix('"'))
+        else {
+            continue;
+        };
         return Err(ApiStatus::new(
             500,
             "",
             format!(
                 "failed to create typed patch object ({}/{name}; {}/{}, Kind={}): .{path}: field not declared in schema",
-                scope.namespace, info.kind_group, info.kind_version, info.kind
+                object::namespace(&decoded.value),
+                info.kind_group,
+                info.kind_version,
+                info.kind
             ),
         ));
     }
@@ -138,7 +163,10 @@ fn absent(write: &Write<'_>, applied: &Value) -> Box<ApiStatus> {
     if scope.subresource.is_empty() {
         return ApiStatus::conflict(
             scope.resource.subject(&scope.name),
-            &format!("uid mismatch: the provided object specified uid {}, and no existing object was found", object::uid(applied)),
+            &format!(
+                "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                object::uid(applied)
+            ),
         );
     }
     ApiStatus::not_found(scope.resource.subject(&scope.name))

@@ -119,27 +119,49 @@ fn finalizers(object: &Value, path: &Path, errors: &mut FieldErrors) {
             errors.invalid(path, *finalizer, &problem);
         }
         if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
-            errors.invalid(&path.index(i), *finalizer, "name is neither a standard finalizer name nor is it fully qualified");
+            errors.invalid(
+                &path.index(i),
+                *finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
         }
     }
     if finalizers.contains(&"orphan") && finalizers.contains(&"foregroundDeletion") {
-        errors.invalid(path, serde_json::json!(finalizers), "finalizer orphan and foregroundDeletion cannot be both set");
+        errors.invalid(
+            path,
+            serde_json::json!(finalizers),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        );
     }
 }
 
 /// The rules of a changed object.
 pub fn validate_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let path = Path::new("metadata");
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         let pointer = format!("/metadata/{field}");
         let (now, before) = (new.pointer(&pointer), old.pointer(&pointer));
         if now != before {
-            errors.invalid(&path.child(field), now.cloned().unwrap_or(Value::Null), "field is immutable");
+            errors.invalid(
+                &path.child(field),
+                now.cloned().unwrap_or(Value::Null),
+                "field is immutable",
+            );
         }
     }
     if object::is_terminating(old) {
         let before = object::finalizers(old);
-        let added: Vec<&str> = object::finalizers(new).into_iter().filter(|f| !before.contains(f)).collect();
+        let added: Vec<&str> = object::finalizers(new)
+            .into_iter()
+            .filter(|f| !before.contains(f))
+            .collect();
         if !added.is_empty() {
             let quoted = added.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ");
             errors.forbidden(
@@ -154,7 +176,15 @@ pub fn validate_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
 /// What a client may not set on a new object.
 pub fn reset_for_create(object: &mut Value) {
     let metadata = object::metadata_mut(object);
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"] {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "generation",
+        "resourceVersion",
+    ] {
         metadata.remove(field);
     }
     drop_empty(metadata);
@@ -185,7 +215,14 @@ pub fn carry_over(new: &mut Value, old: &Value) {
 
 /// Fields that Go would not print.
 fn drop_empty(metadata: &mut serde_json::Map<String, Value>) {
-    for field in ["labels", "annotations", "ownerReferences", "finalizers", "generateName", "managedFields"] {
+    for field in [
+        "labels",
+        "annotations",
+        "ownerReferences",
+        "finalizers",
+        "generateName",
+        "managedFields",
+    ] {
         let empty = match metadata.get(field) {
             Some(Value::Null) => true,
             Some(Value::Object(map)) => map.is_empty(),
@@ -214,6 +251,11 @@ pub fn generate_name(prefix: &str) -> String {
     }
     let mut name = prefix[..end].to_owned();
     let random = uuid::Uuid::new_v4().into_bytes();
-    name.extend(random.iter().take(RANDOM_LEN).map(|byte| NAME_ALPHABET[*byte as usize % NAME_ALPHABET.len()] as char));
+    name.extend(
+        random
+            .iter()
+            .take(RANDOM_LEN)
+            .map(|byte| NAME_ALPHABET[*byte as usize % NAME_ALPHABET.len()] as char),
+    );
     name
 }

@@ -49,7 +49,13 @@ impl WriteOptions {
         };
         let force = query.get("force").map(|_| query.flag("force"));
         finish(kind, &errors)?;
-        Ok(Self { dry_run, field_manager, validation, force, kind })
+        Ok(Self {
+            dry_run,
+            field_manager,
+            validation,
+            force,
+            kind,
+        })
     }
     /// The object as admission sees it.
     pub fn to_json(&self) -> Value {
@@ -72,7 +78,9 @@ impl WriteOptions {
         }
         let program = user_agent.split('/').next().unwrap_or("");
         let printable: String = program.chars().filter(|c| !c.is_control()).collect();
-        let end = (0..=FIELD_MANAGER_LEN_MAX.min(printable.len())).rev().find(|i| printable.is_char_boundary(*i));
+        let end = (0..=FIELD_MANAGER_LEN_MAX.min(printable.len()))
+            .rev()
+            .find(|i| printable.is_char_boundary(*i));
         printable[..end.unwrap_or(0)].to_owned()
     }
 }
@@ -104,7 +112,14 @@ fn finish(kind: &str, errors: &FieldErrors) -> ApiResult<()> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(ApiStatus::invalid(Subject { group: "meta.k8s.io", resource: kind, name: "" }, errors))
+    Err(ApiStatus::invalid(
+        Subject {
+            group: "meta.k8s.io",
+            resource: kind,
+            name: "",
+        },
+        errors,
+    ))
 }
 
 /// `resourceVersionMatch`.
@@ -171,27 +186,41 @@ impl ListOptions {
                 );
             }
             if self.send_initial_events.is_none() {
-                errors.forbidden(&match_path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                errors.forbidden(
+                    &match_path,
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
             }
             if !given_match.is_empty() && given_match != "NotOlderThan" {
                 errors.not_supported(&match_path, given_match, &["NotOlderThan"]);
             }
             if !self.continue_token.is_empty() {
-                errors.forbidden(&match_path, "resourceVersionMatch is forbidden when continue is provided");
+                errors.forbidden(
+                    &match_path,
+                    "resourceVersionMatch is forbidden when continue is provided",
+                );
             }
         } else if !watch {
             if !given_match.is_empty() {
                 if self.resource_version.is_empty() {
-                    errors.forbidden(&match_path, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+                    errors.forbidden(
+                        &match_path,
+                        "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                    );
                 }
                 if !self.continue_token.is_empty() {
-                    errors.forbidden(&match_path, "resourceVersionMatch is forbidden when continue is provided");
+                    errors.forbidden(
+                        &match_path,
+                        "resourceVersionMatch is forbidden when continue is provided",
+                    );
                 }
                 if !matches!(given_match, "Exact" | "NotOlderThan") {
                     errors.push(skiff_api::field::FieldError {
                         kind: skiff_api::field::ErrorType::NotSupported,
                         path: match_path.to_string(),
-                        body: format!("Unsupported value: {given_match:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""),
+                        body: format!(
+                            "Unsupported value: {given_match:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
+                        ),
                     });
                 }
                 if given_match == "Exact" && self.resource_version == "0" {
@@ -216,9 +245,10 @@ impl ListOptions {
 fn integer(query: &Query, key: &str) -> ApiResult<Option<i64>> {
     match query.get(key) {
         None | Some("") => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| {
-            ApiStatus::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-        }),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|_| ApiStatus::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
     }
 }
 
@@ -227,8 +257,12 @@ fn check_fields(selector: &FieldSelector, resource: &Resource) -> ApiResult<()> 
     if selector.is_everything() {
         return Ok(());
     }
-    let own: Vec<&'static str> =
-        resource.strategy.selectable_fields(&Value::Null).into_iter().map(|(field, _)| field).collect();
+    let own: Vec<&'static str> = resource
+        .strategy
+        .selectable_fields(&Value::Null)
+        .into_iter()
+        .map(|(field, _)| field)
+        .collect();
     for requirement in selector.requirements() {
         let field = requirement.field.as_str();
         let known = field == "metadata.name"
@@ -270,7 +304,8 @@ impl DeleteOptions {
     /// From a decoded body, which wins over the query when there is one.
     pub fn parse(body: Option<&Value>, query: &Query) -> ApiResult<Self> {
         let mut errors = FieldErrors::new();
-        let (dry_runs, grace, uid, version, propagation, orphan): (Vec<String>, _, _, _, Option<String>, _) = match body {
+        let (dry_runs, grace, uid, version, propagation, orphan): (Vec<String>, _, _, _, Option<String>, _) = match body
+        {
             Some(body) => {
                 let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
                 let runs = skiff_api::object::list_at(body, "/dryRun");
@@ -311,7 +346,11 @@ impl DeleteOptions {
             }
         };
         if let (Some(text), Some(_)) = (&propagation, orphan) {
-            errors.invalid(&path, text.as_str(), "orphanDependents and deletionPropagation cannot be both set");
+            errors.invalid(
+                &path,
+                text.as_str(),
+                "orphanDependents and deletionPropagation cannot be both set",
+            );
         }
         finish("DeleteOptions", &errors)?;
         Ok(Self {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hyper::Response;
 use serde_json::Value;
-use skiff_api::codec;
+use skiff_api::codec::{self, Decoded};
 use skiff_api::field::{ErrorType, FieldError, FieldErrors};
 use skiff_api::object;
 use skiff_api::patch::{json, merge, strategic};
@@ -12,7 +12,7 @@ use skiff_api::status::{ApiResult, ApiStatus, Subject};
 
 use super::options::WriteOptions;
 use super::write::{self, Write, Written};
-use super::{Scope, body, managed, reply, update};
+use super::{Scope, body, create, managed, reply, update};
 use crate::body::{Body, RequestBody};
 use crate::negotiate::Form;
 use crate::registry::{CONFLICT_RETRIES_MAX, Stored};
@@ -25,40 +25,48 @@ const APPLY_PATCH: &str = "application/apply-patch+yaml";
 /// A decoded patch.
 pub enum Patch {
     Json(Bytes),
-    Merge(Value),
-    Strategic(Value),
+    Merge(Decoded),
+    Strategic(Decoded),
     Apply(Bytes),
 }
 
 impl Patch {
     /// By Content-Type.
     pub fn parse(media: &str, bytes: Bytes) -> ApiResult<Self> {
-        let value = |bytes: &Bytes| -> ApiResult<Value> {
-            let decoded = codec::json::decode(bytes, None)
-                .map_err(|error| ApiStatus::bad_request(format!("error decoding patch: {error}")))?;
-            Ok(decoded.value)
+        // Merge patches name their stage in errors, strategic ones do not.
+        let decode = |stage: &str| -> ApiResult<Decoded> {
+            let decoded =
+                codec::json::decode(&bytes, None).map_err(|error| ApiStatus::bad_request(format!("{stage}{error}")))?;
+            if !decoded.value.is_object() {
+                return Err(ApiStatus::bad_request(format!(
+                    "{stage}json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                    body::go_type(&decoded.value)
+                )));
+            }
+            Ok(decoded)
         };
         match media {
             JSON_PATCH => Ok(Self::Json(bytes)),
-            MERGE_PATCH => value(&bytes).map(Self::Merge),
-            STRATEGIC_PATCH => value(&bytes).map(Self::Strategic),
+            MERGE_PATCH => decode("error decoding patch: ").map(Self::Merge),
+            STRATEGIC_PATCH => decode("").map(Self::Strategic),
             APPLY_PATCH => Ok(Self::Apply(bytes)),
-            _ => Err(ApiStatus::unsupported_media_type(format!(
-                "the body of the request was in an unknown format - accepted media types include: {JSON_PATCH}, {MERGE_PATCH}, {STRATEGIC_PATCH}, {APPLY_PATCH}, application/apply-patch+cbor"
-            ))),
+            _ => {
+                Err(ApiStatus::unsupported_media_type("415: Unsupported Media Type")
+                    .with_details(serde_json::json!({})))
+            }
         }
     }
     /// The patched document; apply is not done here.
     pub fn apply(&self, current: &Value, message: Option<&'static Message>) -> ApiResult<Value> {
         match (self, message) {
             (Self::Json(bytes), _) => json::apply(current, bytes).map_err(|e| e.into_status()),
-            (Self::Merge(patch), _) => Ok(merge::apply(current, patch)),
+            (Self::Merge(patch), _) => Ok(merge::apply(current, &patch.value)),
             (Self::Strategic(patch), Some(message)) => {
-                strategic::apply(current, patch, message).map_err(|e| e.into_status())
+                strategic::apply(current, &patch.value, message).map_err(|e| e.into_status())
             }
-            (Self::Strategic(_), None) | (Self::Apply(_), _) => {
-                Err(ApiStatus::unsupported_media_type("strategic merge patch is not supported for this kind"))
-            }
+            (Self::Strategic(_), None) | (Self::Apply(_), _) => Err(ApiStatus::unsupported_media_type(
+                "strategic merge patch is not supported for this kind",
+            )),
         }
     }
 }
@@ -96,23 +104,40 @@ fn check_options(options: &WriteOptions, media: &str) -> ApiResult<()> {
     let mut errors = FieldErrors::new();
     if media == APPLY_PATCH {
         if options.field_manager.is_empty() {
-            errors.required(&skiff_api::field::Path::new("fieldManager"), "is required for apply patch");
+            errors.required(
+                &skiff_api::field::Path::new("fieldManager"),
+                "is required for apply patch",
+            );
         }
     } else if options.force.is_some() {
-        errors.forbidden(&skiff_api::field::Path::new("force"), "may not be specified for non-apply patch");
+        errors.forbidden(
+            &skiff_api::field::Path::new("force"),
+            "may not be specified for non-apply patch",
+        );
     }
     if errors.is_empty() {
         return Ok(());
     }
-    Err(ApiStatus::invalid(Subject { group: "meta.k8s.io", resource: "PatchOptions", name: "" }, &errors))
+    Err(ApiStatus::invalid(
+        Subject {
+            group: "meta.k8s.io",
+            resource: "PatchOptions",
+            name: "",
+        },
+        &errors,
+    ))
 }
 
 /// Patch, decode, write; again on conflict unless the patch names a version.
 async fn run(write: &mut Write<'_>, patch: &Patch) -> ApiResult<Bytes> {
     let scope = write.scope;
     for _ in 0..=CONFLICT_RETRIES_MAX {
-        write.warnings.clear();
-        let stored = scope.server.registry.get(&scope.resource, &scope.namespace, &scope.name).await?;
+        write.begin_attempt();
+        let stored = scope
+            .server
+            .registry
+            .get(&scope.resource, &scope.namespace, &scope.name)
+            .await?;
         let new = patched(write, patch, &stored)?;
         let version = object::resource_version(&new);
         let names_version = version != object::resource_version(&stored.value);
@@ -121,6 +146,7 @@ async fn run(write: &mut Write<'_>, patch: &Patch) -> ApiResult<Bytes> {
         }
         update::check_identity(scope, &new, &stored)?;
         let mut new = new;
+        create::check_namespace(&mut new, &scope.namespace)?;
         scope.resource.strategy.apply_defaults(&mut new);
         managed::track(write, Some(&stored.value), &mut new)?;
         if let Written::Done(bytes) = write.update(&stored, new).await? {
@@ -134,15 +160,29 @@ async fn run(write: &mut Write<'_>, patch: &Patch) -> ApiResult<Bytes> {
 fn patched(write: &mut Write<'_>, patch: &Patch, stored: &Stored) -> ApiResult<Value> {
     let resource = write.resource();
     let document = patch.apply(&stored.value, resource.message)?;
-    let Some(message) = resource.message else { return Ok(document) };
+    let Some(message) = resource.message else {
+        return Ok(document);
+    };
     let shown = |document: &Value| match patch {
         // Strategic merge works on structs, and its errors show the patch as Go prints a map.
-        Patch::Strategic(patch) => go_map(patch),
-        _ => document.to_string(),
+        Patch::Strategic(patch) => go_map(&patch.value),
+        _ => codec::json::patched_text(document, message),
     };
-    let decoded =
-        codec::json::decode_value(&document, message).map_err(|error| on_patch(&shown(&document), &error.to_string()))?;
-    write.field_validation(decoded, |problems| on_patch(&shown(&document), &format!("strict decoding error: {problems}")))
+    let resets_managers = document
+        .pointer("/metadata/managedFields")
+        .is_some_and(|list| *list == serde_json::json!([]));
+    let mut decoded = codec::json::decode_value(&document, message)
+        .map_err(|error| on_patch(&shown(&document), &error.to_string()))?;
+    if resets_managers {
+        // An empty list is lost in decoding; this is the other way to say the same.
+        object::metadata_mut(&mut decoded.value).insert("managedFields".into(), serde_json::json!([{}]));
+    }
+    if let Patch::Merge(patch) | Patch::Strategic(patch) = patch {
+        decoded.problems.splice(0..0, patch.problems.iter().cloned());
+    }
+    write.field_validation(decoded, |problems| {
+        on_patch(&shown(&document), &format!("strict decoding error: {problems}"))
+    })
 }
 
 /// 422 on field `patch`.
@@ -162,7 +202,10 @@ pub fn on_patch(value: &str, why: &str) -> Box<ApiStatus> {
 fn go_map(value: &Value) -> String {
     match value {
         Value::Object(map) => {
-            let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go_map(value))).collect();
+            let entries: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{key}:{}", go_map(value)))
+                .collect();
             format!("map[{}]", entries.join(" "))
         }
         Value::Array(list) => format!("[{}]", list.iter().map(go_map).collect::<Vec<_>>().join(" ")),

@@ -28,16 +28,25 @@ pub fn object(scope: &Scope, form: &Form, code: u16, bytes: &Bytes) -> ApiResult
             let include = table::Include::parse(&scope.query)?;
             let revision = skiff_api::object::resource_version(&value).to_owned();
             let list_meta = serde_json::json!({ "resourceVersion": revision });
-            let table = table::table(&*scope.resource.strategy, &[value], list_meta, include, form.shape_version, true);
+            let table = table::table(
+                &*scope.resource.strategy,
+                &[value],
+                list_meta,
+                include,
+                form.shape_version,
+                true,
+            );
             negotiate::render(form, code, &table)
         }
         (Shape::PartialMetadata, Format::Json) if !form.pretty => {
             let partial = partial_metadata(scope, bytes, form.shape_version, true)?;
             Ok(negotiate::respond_bytes(form, code, partial))
         }
-        (Shape::PartialMetadata, _) => {
-            negotiate::render(form, code, &parse(&partial_metadata(scope, bytes, form.shape_version, true)?)?)
-        }
+        (Shape::PartialMetadata, _) => negotiate::render(
+            form,
+            code,
+            &parse(&partial_metadata(scope, bytes, form.shape_version, true)?)?,
+        ),
         (Shape::PartialMetadataList, _) => Err(ApiStatus::not_acceptable(format!(
             "you requested PartialObjectMetadataList, but the requested object is not a list (*{}.{})",
             super::body::go_package(scope.resource.info.group),
@@ -102,7 +111,14 @@ fn object_end(bytes: &[u8]) -> Option<usize> {
 
 /// A Status or another object that is not of this resource.
 pub fn status(form: &Form, code: u16, value: &Value) -> ApiResult<Response<Body>> {
-    negotiate::render(&Form { shape: Shape::Object, ..*form }, code, value)
+    negotiate::render(
+        &Form {
+            shape: Shape::Object,
+            ..*form
+        },
+        code,
+        value,
+    )
 }
 
 /// Adds `Warning: 299 - "…"` headers.
@@ -116,7 +132,10 @@ pub fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
         seen.push(warning);
         let mut text: String = warning.chars().filter(|c| !c.is_control()).collect();
         if warnings.len() > 1 && text.len() > WARNING_BYTES_MAX {
-            let end = (0..=WARNING_BYTES_MAX).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+            let end = (0..=WARNING_BYTES_MAX)
+                .rev()
+                .find(|i| text.is_char_boundary(*i))
+                .unwrap_or(0);
             text.truncate(end);
         }
         total += text.len();

@@ -24,8 +24,13 @@ pub async fn handle(scope: Scope, mut body: RequestBody) -> ApiResult<Response<B
     let given = given_version(&object)?;
     let may_create = scope.subresource.is_empty() && scope.resource.strategy.allows_create_on_update();
     for _ in 0..CONFLICT_RETRIES_MAX {
-        write.warnings.clear();
-        let Some(stored) = scope.server.registry.find(&scope.resource, &scope.namespace, &scope.name).await? else {
+        write.begin_attempt();
+        let Some(stored) = scope
+            .server
+            .registry
+            .find(&scope.resource, &scope.namespace, &scope.name)
+            .await?
+        else {
             if !may_create {
                 return Err(ApiStatus::not_found(scope.resource.subject(&scope.name)));
             }
@@ -73,7 +78,11 @@ fn given_version(object: &Value) -> ApiResult<Option<u64>> {
     match object::resource_version(object) {
         "" | "0" => Ok(None),
         version => version.parse().map(Some).map_err(|_| {
-            ApiStatus::new(500, "", format!("strconv.ParseUint: parsing {version:?}: invalid syntax"))
+            ApiStatus::new(
+                500,
+                "",
+                format!("strconv.ParseUint: parsing {version:?}: invalid syntax"),
+            )
         }),
     }
 }
@@ -99,7 +108,11 @@ fn check_version(scope: &Scope, given: Option<u64>, stored: &Stored) -> ApiResul
         Some(version) if version != stored.revision => Err(write::conflict(&scope.resource, &scope.name)),
         None if !scope.resource.strategy.allows_unconditional_update() => {
             let mut errors = FieldErrors::new();
-            errors.invalid(&Path::new("metadata").child("resourceVersion"), 0, "must be specified for an update");
+            errors.invalid(
+                &Path::new("metadata").child("resourceVersion"),
+                0,
+                "must be specified for an update",
+            );
             // This one error names the plural, not the Kind.
             Err(ApiStatus::invalid(scope.resource.subject(&scope.name), &errors))
         }

@@ -35,7 +35,11 @@ pub async fn handle(scope: Scope) -> ApiResult<Response<Body>> {
     let mut options = ListOptions::parse(&scope.query, &scope.resource, true)?;
     if !scope.name.is_empty() {
         // The legacy path of one object.
-        let by_name = FieldRequirement { field: "metadata.name".into(), value: scope.name.clone(), negated: false };
+        let by_name = FieldRequirement {
+            field: "metadata.name".into(),
+            value: scope.name.clone(),
+            negated: false,
+        };
         let mut requirements = options.fields.requirements().to_vec();
         requirements.push(by_name);
         options.fields = FieldSelector::new(requirements);
@@ -57,7 +61,11 @@ pub async fn handle(scope: Scope) -> ApiResult<Response<Body>> {
         options,
     };
     match start {
-        Start::Watching { mut watcher, initial, end_bookmark } => {
+        Start::Watching {
+            mut watcher,
+            initial,
+            end_bookmark,
+        } => {
             if initial && let Some(snapshot) = watcher.initial.take() {
                 stream.end_bookmark = end_bookmark.then_some(snapshot.revision);
                 stream.initial = snapshot
@@ -81,31 +89,59 @@ pub async fn handle(scope: Scope) -> ApiResult<Response<Body>> {
 }
 
 enum Start {
-    Watching { watcher: Watcher, initial: bool, end_bookmark: bool },
-    Expired { from: u64, expired: Expired },
+    Watching {
+        watcher: Watcher,
+        initial: bool,
+        end_bookmark: bool,
+    },
+    Expired {
+        from: u64,
+        expired: Expired,
+    },
 }
 
 /// Where the watch begins: at a revision, or with the current state.
 async fn start(scope: &Scope, options: &ListOptions) -> ApiResult<Start> {
     let cache = &scope.resource.cache;
     let version = options.resource_version.as_str();
-    let revision = if version.is_empty() { 0 } else { parse_revision(version)? };
+    let revision = if version.is_empty() {
+        0
+    } else {
+        parse_revision(version)?
+    };
     let watch_list = options.send_initial_events == Some(true);
     if revision > 0 && !watch_list {
         return Ok(match cache.watch_for(interest(scope, options), Some(revision)) {
-            Ok(watcher) => Start::Watching { watcher, initial: false, end_bookmark: false },
-            Err(expired) => Start::Expired { from: revision, expired },
+            Ok(watcher) => Start::Watching {
+                watcher,
+                initial: false,
+                end_bookmark: false,
+            },
+            Err(expired) => Start::Expired {
+                from: revision,
+                expired,
+            },
         });
     }
     if revision > 0 {
-        cache.wait_for(revision, limits::CACHE_WAIT_MAX).await.map_err(cache_status)?;
+        cache
+            .wait_for(revision, limits::CACHE_WAIT_MAX)
+            .await
+            .map_err(cache_status)?;
     } else if version.is_empty() {
         cache.fresh().await.map_err(cache_status)?;
     }
     let initial = options.send_initial_events != Some(false);
     match cache.watch_for(interest(scope, options), None) {
-        Ok(watcher) => Ok(Start::Watching { watcher, initial, end_bookmark: watch_list && options.bookmarks }),
-        Err(expired) => Ok(Start::Expired { from: revision, expired }),
+        Ok(watcher) => Ok(Start::Watching {
+            watcher,
+            initial,
+            end_bookmark: watch_list && options.bookmarks,
+        }),
+        Err(expired) => Ok(Start::Expired {
+            from: revision,
+            expired,
+        }),
     }
 }
 
@@ -114,7 +150,12 @@ async fn start(scope: &Scope, options: &ListOptions) -> ApiResult<Start> {
 fn interest(scope: &Scope, options: &ListOptions) -> Interest {
     for field in INTEREST_FIELDS {
         if let Some(value) = options.fields.exact_value(field)
-            && scope.resource.strategy.selectable_fields(&Value::Null).iter().any(|(known, _)| *known == field)
+            && scope
+                .resource
+                .strategy
+                .selectable_fields(&Value::Null)
+                .iter()
+                .any(|(known, _)| *known == field)
         {
             return Interest::Field(field, value.to_owned());
         }
@@ -226,7 +267,9 @@ impl WatchStream {
             if !self.in_namespace(&event.object) {
                 continue;
             }
-            let Some(seen) = select::translate(&self.options, event) else { continue };
+            let Some(seen) = select::translate(&self.options, event) else {
+                continue;
+            };
             let line = self.encoder.event(event, seen);
             match single.take() {
                 None if out.is_empty() => single = Some(line),

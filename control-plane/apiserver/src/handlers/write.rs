@@ -36,12 +36,30 @@ pub struct Write<'a> {
     pub manager: String,
     pub now: String,
     pub warnings: Vec<String>,
+    /// How many warnings are about the body and outlive a lost race.
+    pub kept_warnings: usize,
 }
 
 impl<'a> Write<'a> {
     pub fn new(scope: &'a Scope, options: &'a WriteOptions) -> Self {
-        let agent = scope.parts.headers.get(hyper::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
-        Self { scope, options, manager: options.manager(agent), now: clock::now(), warnings: Vec::new() }
+        let agent = scope
+            .parts
+            .headers
+            .get(hyper::header::USER_AGENT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("");
+        Self {
+            scope,
+            options,
+            manager: options.manager(agent),
+            now: clock::now(),
+            warnings: Vec::new(),
+            kept_warnings: 0,
+        }
+    }
+    /// Forgets what an attempt warned about, before the next one.
+    pub fn begin_attempt(&mut self) {
+        self.warnings.truncate(self.kept_warnings);
     }
     pub fn resource(&self) -> &'a Arc<Resource> {
         &self.scope.resource
@@ -58,14 +76,20 @@ impl<'a> Write<'a> {
     pub async fn read_object(&mut self, request_body: &mut RequestBody) -> ApiResult<Value> {
         let bytes = body::read(&self.scope.parts, request_body).await?;
         let info = self.resource().info;
-        let expected = Expected { group: info.kind_group, version: info.kind_version, kind: info.kind };
+        let expected = Expected {
+            group: info.kind_group,
+            version: info.kind_version,
+            kind: info.kind,
+        };
         let decoded = body::decode_as(&body::media_type(&self.scope.parts), &bytes, expected)?;
-        self.field_validation(decoded, |problems| {
+        let value = self.field_validation(decoded, |problems| {
             ApiStatus::bad_request(format!(
                 "{} in version {:?} cannot be handled as a {}: strict decoding error: {problems}",
                 info.kind, info.kind_version, info.kind
             ))
-        })
+        })?;
+        self.kept_warnings = self.warnings.len();
+        Ok(value)
     }
     /// Ignore, warn about or refuse the problems of a decoded object.
     pub fn field_validation(
@@ -85,7 +109,11 @@ impl<'a> Write<'a> {
 
     /// The question to admission. Takes the object, which comes back through `AdmissionRequest::object`.
     pub fn admission(&self, operation: Operation, object: Value, old: Option<Arc<Value>>) -> AdmissionRequest {
-        let name = if self.scope.name.is_empty() { object::name(&object).to_owned() } else { self.scope.name.clone() };
+        let name = if self.scope.name.is_empty() {
+            object::name(&object).to_owned()
+        } else {
+            self.scope.name.clone()
+        };
         AdmissionRequest {
             operation,
             info: self.resource().info,
@@ -121,7 +149,11 @@ impl<'a> Write<'a> {
             }
         }
         self.validate_update(&request.object, &old)?;
-        server.plugins.admission.validate(&mut request, &*server.registry).await?;
+        server
+            .plugins
+            .admission
+            .validate(&mut request, &*server.registry)
+            .await?;
         self.warnings.append(&mut request.warnings);
         self.warnings.extend(strategy.warnings(&request.object, Some(&old)));
         self.commit_update(stored, request.object).await
@@ -156,22 +188,20 @@ impl<'a> Write<'a> {
         let target = (!gone).then_some(&new);
         match put(self.scope, &stored.key, stored.revision, Some(&stored.value), target).await? {
             Put::Done { bytes, .. } if !gone => Ok(Written::Done(bytes)),
-            Put::Done { revision, .. } => Ok(Written::Done(served(&new, revision))),
+            // Its last state keeps the version that it had.
+            Put::Done { .. } => Ok(Written::Done(served(&new, stored.revision))),
             Put::Changed(_) | Put::BookkeepingChanged => Ok(Written::Conflict),
         }
     }
 }
 
 /// The compare-and-swap of a handler, with the ledger's part if the kind has one.
-pub async fn put(
-    scope: &Scope,
-    key: &str,
-    revision: u64,
-    old: Option<&Value>,
-    new: Option<&Value>,
-) -> ApiResult<Put> {
+pub async fn put(scope: &Scope, key: &str, revision: u64, old: Option<&Value>, new: Option<&Value>) -> ApiResult<Put> {
     let registry = &scope.server.registry;
-    let extra = match (scope.resource.strategy.ledger_effect(old, new), &scope.server.plugins.ledgers) {
+    let extra = match (
+        scope.resource.strategy.ledger_effect(old, new),
+        &scope.server.plugins.ledgers,
+    ) {
         (Some(change), Some(ledgers)) => ledgers.effect(registry, &change, old, new).await?,
         _ => Txn::default(),
     };
@@ -185,7 +215,11 @@ pub fn served(value: &Value, revision: u64) -> Bytes {
 
 /// 422 with all errors, if there are any.
 pub fn invalid_unless_empty(resource: &Resource, name: &str, errors: &FieldErrors) -> ApiResult<()> {
-    if errors.is_empty() { Ok(()) } else { Err(ApiStatus::invalid(resource.kind_subject(name), errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiStatus::invalid(resource.kind_subject(name), errors))
+    }
 }
 
 /// 409 after too many lost races, or at once when the client named a version.
@@ -195,29 +229,41 @@ pub fn conflict(resource: &Resource, name: &str) -> Box<ApiStatus> {
 
 /// Whether anything but metadata and status differs.
 fn spec_differs(new: &Value, old: &Value) -> bool {
-    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return true };
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
+        return true;
+    };
     let relevant = |key: &str| !matches!(key, "metadata" | "status" | "kind" | "apiVersion");
     let count = |map: &serde_json::Map<String, Value>| map.keys().filter(|key| relevant(key)).count();
-    count(new) != count(old) || new.iter().any(|(key, value)| relevant(key) && old.get(key) != Some(value))
+    count(new) != count(old)
+        || new
+            .iter()
+            .any(|(key, value)| relevant(key) && old.get(key) != Some(value))
 }
 
 /// Whether two states of an object differ only in the times of managedFields entries.
 fn same_but_for_times(new: &Value, old: &Value) -> bool {
-    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return new == old };
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
+        return new == old;
+    };
     let rest_equal = new.len() == old.len()
-        && new.iter().all(|(key, value)| key == "metadata" || old.get(key) == Some(value));
+        && new
+            .iter()
+            .all(|(key, value)| key == "metadata" || old.get(key) == Some(value));
     if !rest_equal {
         return false;
     }
-    let (Some(new), Some(old)) =
-        (new.get("metadata").and_then(Value::as_object), old.get("metadata").and_then(Value::as_object))
-    else {
+    let (Some(new), Some(old)) = (
+        new.get("metadata").and_then(Value::as_object),
+        old.get("metadata").and_then(Value::as_object),
+    ) else {
         return false;
     };
     let relevant = |key: &str| !matches!(key, "managedFields" | "resourceVersion");
     let count = |map: &serde_json::Map<String, Value>| map.keys().filter(|key| relevant(key)).count();
     count(new) == count(old)
-        && new.iter().all(|(key, value)| !relevant(key) || old.get(key) == Some(value))
+        && new
+            .iter()
+            .all(|(key, value)| !relevant(key) || old.get(key) == Some(value))
         && same_managers(new.get("managedFields"), old.get("managedFields"))
 }
 

@@ -3,7 +3,11 @@
 use super::*;
 
 fn form(accept: &str) -> String {
-    let request = hyper::Request::builder().uri("/api/v1/pods").header("accept", accept).body(()).unwrap();
+    let request = hyper::Request::builder()
+        .uri("/api/v1/pods")
+        .header("accept", accept)
+        .body(())
+        .unwrap();
     match Form::negotiate(&request.into_parts().0, true) {
         Ok(form) => format!("{:?} {:?} {}", form.format, form.shape, form.shape_version),
         Err(status) => format!("{}", status.code),
@@ -19,19 +23,29 @@ fn the_first_clause_that_can_be_served_wins() {
     assert_eq!(form("text/html, */*;q=0.1"), "Json Object v1");
     assert_eq!(form("application/yaml;q=0.5, application/json"), "Json Object v1");
     assert_eq!(
-        form("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"),
+        form(
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
+        ),
         "Json Table v1"
     );
-    assert_eq!(form("application/json;as=Table;v=v9;g=meta.k8s.io,application/json"), "Json Object v1");
+    assert_eq!(
+        form("application/json;as=Table;v=v9;g=meta.k8s.io,application/json"),
+        "Json Object v1"
+    );
     assert_eq!(form("application/json;as=Table;v=v9;g=meta.k8s.io"), "406");
 }
 
 #[test]
 fn protobuf_is_answered_only_to_who_takes_nothing_else() {
-    assert_eq!(form("application/vnd.kubernetes.protobuf,application/json"), "Json Object v1");
+    assert_eq!(
+        form("application/vnd.kubernetes.protobuf,application/json"),
+        "Json Object v1"
+    );
     assert_eq!(form("application/vnd.kubernetes.protobuf"), "Protobuf Object v1");
     assert_eq!(
-        form("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
+        form(
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+        ),
         "Json PartialMetadata v1"
     );
 }
@@ -39,7 +53,13 @@ fn protobuf_is_answered_only_to_who_takes_nothing_else() {
 #[test]
 fn people_get_pretty_answers() {
     let parts = |agent: &str, uri: &str| {
-        hyper::Request::builder().uri(uri).header("user-agent", agent).body(()).unwrap().into_parts().0
+        hyper::Request::builder()
+            .uri(uri)
+            .header("user-agent", agent)
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0
     };
     assert!(pretty(&parts("curl/8.0", "/api")));
     assert!(!pretty(&parts("curl/8.0", "/api?pretty=false")));

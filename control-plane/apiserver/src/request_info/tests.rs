@@ -11,14 +11,22 @@ fn show(line: &str) -> String {
     if !info.is_resource {
         return format!("{line} => {} path", info.verb);
     }
-    let rest = if info.rest.is_empty() { String::new() } else { format!(" rest={}", info.rest) };
+    let rest = if info.rest.is_empty() {
+        String::new()
+    } else {
+        format!(" rest={}", info.rest)
+    };
     format!(
         "{line} => {} {}/{} {}{} ns={} name={}{rest}",
         info.verb,
         info.group,
         info.version,
         info.resource,
-        if info.subresource.is_empty() { String::new() } else { format!("/{}", info.subresource) },
+        if info.subresource.is_empty() {
+            String::new()
+        } else {
+            format!("/{}", info.subresource)
+        },
         info.namespace,
         info.name
     )

@@ -3,11 +3,12 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::limits;
+use crate::limits::Timeouts;
 
 /// Length of the HTTP/2 connection preface; hyper waits for it without a deadline.
 pub(super) const HTTP2_PREFACE_BYTES: usize = 24;
@@ -19,11 +20,19 @@ pub(super) struct Guarded<S> {
     /// For the first bytes, later for writes.
     deadline: Pin<Box<Sleep>>,
     write_stalled: bool,
+    write_stall: Duration,
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, awaited: usize) -> Self {
-        Self { stream, awaited, deadline: Box::pin(sleep(limits::FIRST_BYTES_TIMEOUT)), write_stalled: false }
+    pub(super) fn new(stream: S, awaited: usize, timeouts: Timeouts) -> Self {
+        let deadline = Box::pin(sleep(timeouts.first_bytes));
+        Self {
+            stream,
+            awaited,
+            deadline,
+            write_stalled: false,
+            write_stall: timeouts.write_stall,
+        }
     }
 
     /// Keeps the stall clock: running while writes are pending.
@@ -38,7 +47,7 @@ impl<S> Guarded<S> {
         }
         if !self.write_stalled {
             self.write_stalled = true;
-            self.deadline.as_mut().reset(Instant::now() + limits::WRITE_STALL_TIMEOUT);
+            self.deadline.as_mut().reset(Instant::now() + self.write_stall);
         }
         match self.deadline.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no data"))),
@@ -57,7 +66,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 Poll::Ready(_) => this.awaited = this.awaited.saturating_sub(buf.filled().len() - before),
                 Poll::Pending => {
                     if this.deadline.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client sent no request")));
+                        return Poll::Ready(Err(io::Error::new(
+                            io::ErrorKind::TimedOut,
+                            "the client sent no request",
+                        )));
                     }
                 }
             }

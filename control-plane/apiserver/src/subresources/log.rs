@@ -20,7 +20,15 @@ use crate::server::ApiServer;
 /// A refusal of the agent longer than this is cut.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 /// The options that travel to the agent.
-const PASSED_ON: [&str; 7] = ["follow", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps", "limitBytes"];
+const PASSED_ON: [&str; 7] = [
+    "follow",
+    "previous",
+    "sinceSeconds",
+    "sinceTime",
+    "tailLines",
+    "timestamps",
+    "limitBytes",
+];
 
 pub struct PodLog;
 
@@ -47,29 +55,36 @@ impl Subresource for PodLog {
             // Nobody runs it yet, so there is nothing to read: an empty log, as in Kubernetes.
             return Ok(response_with_type(200, "text/plain", Body::empty()));
         }
-        let response = server.tunnels.request(node, ask(namespace, name, &container, &query)?).await?;
+        let response = server
+            .tunnels
+            .request(node, ask(namespace, name, &container, &query)?)
+            .await?;
         if !response.status().is_success() {
             return Err(refusal(response).await);
         }
-        Ok(response_with_type(200, "text/plain", Body::boxed(request_body(response.into_body()))))
+        Ok(response_with_type(
+            200,
+            "text/plain",
+            Body::boxed(request_body(response.into_body())),
+        ))
     }
 }
 
 /// The request to the agent.
-fn ask(
-    namespace: &str,
-    pod: &str,
-    container: &str,
-    query: &Query,
-) -> ApiResult<Request<crate::body::RequestBody>> {
+fn ask(namespace: &str, pod: &str, container: &str, query: &Query) -> ApiResult<Request<crate::body::RequestBody>> {
     let passed: Vec<String> = query
         .iter()
         .filter(|(key, _)| PASSED_ON.contains(key))
         .map(|(key, value)| format!("{key}={}", encode(value)))
         .collect();
     // Names are DNS labels and need no escaping.
-    let uri = format!("http://node/containerLogs/{namespace}/{pod}/{container}?{}", passed.join("&"));
-    Request::get(uri).body(request_body(Empty::<Bytes>::new())).map_err(ApiStatus::internal)
+    let uri = format!(
+        "http://node/containerLogs/{namespace}/{pod}/{container}?{}",
+        passed.join("&")
+    );
+    Request::get(uri)
+        .body(request_body(Empty::<Bytes>::new()))
+        .map_err(ApiStatus::internal)
 }
 
 /// Percent-encoding of all but letters, digits and `-._~`.
@@ -101,7 +116,10 @@ async fn refusal(response: Response<hyper::body::Incoming>) -> Box<ApiStatus> {
 /// The container that is meant: the named one, or the only one.
 fn choose_container(pod: &Value, wanted: &str) -> ApiResult<String> {
     let names = |pointer: &str| -> Vec<String> {
-        list_at(pod, pointer).iter().map(|container| str_at(container, "/name").to_owned()).collect()
+        list_at(pod, pointer)
+            .iter()
+            .map(|container| str_at(container, "/name").to_owned())
+            .collect()
     };
     let containers = names("/spec/containers");
     let init = names("/spec/initContainers");
@@ -116,28 +134,44 @@ fn choose_container(pod: &Value, wanted: &str) -> ApiResult<String> {
             choices.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
         }
         if !ephemeral.is_empty() {
-            choices.push_str(&format!(" or one of the ephemeral containers: [{}]", ephemeral.join(" ")));
+            choices.push_str(&format!(
+                " or one of the ephemeral containers: [{}]",
+                ephemeral.join(" ")
+            ));
         }
         return Err(ApiStatus::bad_request(format!(
             "a container name must be specified for pod {name}, choose one of: {choices}"
         )));
     }
-    if containers.iter().chain(&init).chain(&ephemeral).any(|container| container == wanted) {
+    if containers
+        .iter()
+        .chain(&init)
+        .chain(&ephemeral)
+        .any(|container| container == wanted)
+    {
         return Ok(wanted.to_owned());
     }
-    Err(ApiStatus::bad_request(format!("container {wanted} is not valid for pod {name}")))
+    Err(ApiStatus::bad_request(format!(
+        "container {wanted} is not valid for pod {name}"
+    )))
 }
 
 /// The rules of PodLogOptions.
 fn check_options(query: &Query) -> ApiResult<()> {
     let mut errors = FieldErrors::new();
     let mut number = |key: &str, min: i64| -> ApiResult<()> {
-        let Some(text) = query.get(key).filter(|text| !text.is_empty()) else { return Ok(()) };
+        let Some(text) = query.get(key).filter(|text| !text.is_empty()) else {
+            return Ok(());
+        };
         let value: i64 = text
             .parse()
             .map_err(|_| ApiStatus::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
         if value < min {
-            errors.invalid(&Path::new(key), value, &format!("must be greater than or equal to {min}"));
+            errors.invalid(
+                &Path::new(key),
+                value,
+                &format!("must be greater than or equal to {min}"),
+            );
         }
         Ok(())
     };
@@ -145,12 +179,22 @@ fn check_options(query: &Query) -> ApiResult<()> {
     number("limitBytes", 1)?;
     number("sinceSeconds", 1)?;
     if query.get("sinceSeconds").is_some() && query.get("sinceTime").is_some() {
-        errors.forbidden(&Path::new(""), "at most one of `sinceTime` or `sinceSeconds` may be specified");
+        errors.forbidden(
+            &Path::new(""),
+            "at most one of `sinceTime` or `sinceSeconds` may be specified",
+        );
     }
     if errors.is_empty() {
         return Ok(());
     }
-    Err(ApiStatus::invalid(Subject { group: "", resource: "PodLogOptions", name: "" }, &errors))
+    Err(ApiStatus::invalid(
+        Subject {
+            group: "",
+            resource: "PodLogOptions",
+            name: "",
+        },
+        &errors,
+    ))
 }
 
 #[cfg(test)]
@@ -162,7 +206,10 @@ mod tests {
     fn the_only_container_needs_no_name() {
         let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}]}});
         assert_eq!(choose_container(&pod, "").unwrap(), "a");
-        assert_eq!(choose_container(&pod, "b").unwrap_err().message, "container b is not valid for pod p");
+        assert_eq!(
+            choose_container(&pod, "b").unwrap_err().message,
+            "container b is not valid for pod p"
+        );
     }
 
     #[test]

@@ -60,8 +60,11 @@ fn finalizers(old: &Value, options: &DeleteOptions) -> Vec<String> {
         (None, Some(Propagation::Background)) => (false, false),
         (None, None) => (has(ORPHAN), has(FOREGROUND)),
     };
-    let mut finalizers: Vec<String> =
-        existing.iter().filter(|f| !matches!(**f, ORPHAN | FOREGROUND)).map(|f| (*f).to_owned()).collect();
+    let mut finalizers: Vec<String> = existing
+        .iter()
+        .filter(|f| !matches!(**f, ORPHAN | FOREGROUND))
+        .map(|f| (*f).to_owned())
+        .collect();
     if orphan {
         finalizers.push(ORPHAN.to_owned());
     }
@@ -97,7 +100,9 @@ fn shorten(object: &mut Value, requested: Option<i64>, period: i64) {
     if requested.is_none() || period >= current {
         return;
     }
-    let started = object::deletion_timestamp(object).and_then(time::parse_rfc3339).map(|end| end - current);
+    let started = object::deletion_timestamp(object)
+        .and_then(time::parse_rfc3339)
+        .map(|end| end - current);
     let metadata = object::metadata_mut(object);
     metadata.insert("deletionGracePeriodSeconds".into(), period.into());
     if let Some(started) = started {
@@ -119,7 +124,9 @@ mod tests {
             skiff_api::kind::find("", "v1", "pods", "").unwrap()
         }
         fn delete_mode(&self, _object: &Value, requested: Option<i64>) -> DeleteMode {
-            DeleteMode::Graceful { grace_period_seconds: requested.unwrap_or(30) }
+            DeleteMode::Graceful {
+                grace_period_seconds: requested.unwrap_or(30),
+            }
         }
     }
 
@@ -130,30 +137,46 @@ mod tests {
     #[test]
     fn an_object_without_finalizers_goes_at_once() {
         let object = json!({"metadata": {"name": "a"}});
-        assert_eq!(plan(&*immediate(), &object, &DeleteOptions::default(), NOW), Plan::Remove);
+        assert_eq!(
+            plan(&*immediate(), &object, &DeleteOptions::default(), NOW),
+            Plan::Remove
+        );
     }
 
     #[test]
     fn a_finalizer_keeps_a_marked_object() {
         let object = json!({"metadata": {"name": "a", "generation": 3, "finalizers": ["x/y"]}});
-        let Plan::Mark(marked) = plan(&*immediate(), &object, &DeleteOptions::default(), NOW) else { panic!() };
+        let Plan::Mark(marked) = plan(&*immediate(), &object, &DeleteOptions::default(), NOW) else {
+            panic!()
+        };
         assert_eq!(
             marked["metadata"],
             json!({"name": "a", "generation": 4, "finalizers": ["x/y"],
                 "deletionTimestamp": "2023-11-14T22:13:20Z", "deletionGracePeriodSeconds": 0})
         );
-        assert_eq!(plan(&*immediate(), &marked, &DeleteOptions::default(), NOW + 5), Plan::Nothing);
+        assert_eq!(
+            plan(&*immediate(), &marked, &DeleteOptions::default(), NOW + 5),
+            Plan::Nothing
+        );
     }
 
     #[test]
     fn propagation_becomes_a_finalizer() {
         let object = json!({"metadata": {"name": "a"}});
         for (propagation, finalizer) in [(Propagation::Foreground, FOREGROUND), (Propagation::Orphan, ORPHAN)] {
-            let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
-            let Plan::Mark(marked) = plan(&*immediate(), &object, &options, NOW) else { panic!() };
+            let options = DeleteOptions {
+                propagation: Some(propagation),
+                ..DeleteOptions::default()
+            };
+            let Plan::Mark(marked) = plan(&*immediate(), &object, &options, NOW) else {
+                panic!()
+            };
             assert_eq!(marked["metadata"]["finalizers"], json!([finalizer]));
         }
-        let background = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
+        let background = DeleteOptions {
+            propagation: Some(Propagation::Background),
+            ..DeleteOptions::default()
+        };
         let foreground = json!({"metadata": {"name": "a", "finalizers": [FOREGROUND]}});
         assert_eq!(plan(&*immediate(), &foreground, &background, NOW), Plan::Remove);
     }
@@ -161,18 +184,34 @@ mod tests {
     #[test]
     fn deleting_a_pod_waits_for_its_grace_period() {
         let pod = json!({"metadata": {"name": "a"}});
-        let Plan::Mark(marked) = plan(&Graceful, &pod, &DeleteOptions::default(), NOW) else { panic!() };
+        let Plan::Mark(marked) = plan(&Graceful, &pod, &DeleteOptions::default(), NOW) else {
+            panic!()
+        };
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
         assert_eq!(marked["metadata"]["deletionTimestamp"], "2023-11-14T22:13:50Z");
         // Again, without a wish or with a longer one: nothing changes.
-        assert_eq!(plan(&Graceful, &marked, &DeleteOptions::default(), NOW + 1), Plan::Nothing);
-        let longer = DeleteOptions { grace_period_seconds: Some(60), ..DeleteOptions::default() };
+        assert_eq!(
+            plan(&Graceful, &marked, &DeleteOptions::default(), NOW + 1),
+            Plan::Nothing
+        );
+        let longer = DeleteOptions {
+            grace_period_seconds: Some(60),
+            ..DeleteOptions::default()
+        };
         assert_eq!(plan(&Graceful, &marked, &longer, NOW + 1), Plan::Nothing);
         // A shorter one counts from the first delete.
-        let shorter = DeleteOptions { grace_period_seconds: Some(10), ..DeleteOptions::default() };
-        let Plan::Mark(sooner) = plan(&Graceful, &marked, &shorter, NOW + 1) else { panic!() };
+        let shorter = DeleteOptions {
+            grace_period_seconds: Some(10),
+            ..DeleteOptions::default()
+        };
+        let Plan::Mark(sooner) = plan(&Graceful, &marked, &shorter, NOW + 1) else {
+            panic!()
+        };
         assert_eq!(sooner["metadata"]["deletionTimestamp"], "2023-11-14T22:13:30Z");
-        let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+        let now = DeleteOptions {
+            grace_period_seconds: Some(0),
+            ..DeleteOptions::default()
+        };
         assert_eq!(plan(&Graceful, &marked, &now, NOW + 1), Plan::Remove);
     }
 }

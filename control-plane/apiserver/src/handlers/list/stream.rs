@@ -75,12 +75,22 @@ impl Iterator for Pieces {
 
 /// The list as a streamed answer, compressed if the client takes that.
 pub(super) fn response(form: &Form, head: String, items: Vec<Bytes>, total: usize) -> Response<Body> {
-    let pieces = Pieces { head: Some(head), items: items.into_iter(), large: None, first: true, done: false };
+    let pieces = Pieces {
+        head: Some(head),
+        items: items.into_iter(),
+        large: None,
+        first: true,
+        done: false,
+    };
     if form.gzip && total >= limits::GZIP_MIN_BYTES {
         let body = Body::stream(stream::iter(Gzip::new(pieces).map(Ok)));
         let mut response = negotiate::response_with_type(200, negotiate::JSON, body);
-        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
+        response
+            .headers_mut()
+            .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+            .headers_mut()
+            .append(VARY, HeaderValue::from_static("Accept-Encoding"));
         return response;
     }
     negotiate::response_with_type(200, negotiate::JSON, Body::stream(stream::iter(pieces.map(Ok))))
@@ -94,7 +104,10 @@ struct Gzip {
 
 impl Gzip {
     fn new(pieces: Pieces) -> Self {
-        Self { pieces, encoder: Some(GzEncoder::new(Vec::new(), Compression::new(1))) }
+        Self {
+            pieces,
+            encoder: Some(GzEncoder::new(Vec::new(), Compression::new(1))),
+        }
     }
 }
 
@@ -126,17 +139,34 @@ mod tests {
     use std::io::Read;
 
     fn pieces(sizes: &[usize]) -> (Pieces, Vec<u8>) {
-        let items: Vec<Bytes> =
-            sizes.iter().map(|size| Bytes::from(format!("\"a\":\"{}\"}}", "x".repeat(*size)))).collect();
+        let items: Vec<Bytes> = sizes
+            .iter()
+            .map(|size| Bytes::from(format!("\"a\":\"{}\"}}", "x".repeat(*size))))
+            .collect();
         let head = "{\"items\":[".to_owned();
         let mut whole = BytesMut::new();
         write_all(&mut whole, &head, &items);
-        (Pieces { head: Some(head), items: items.into_iter(), large: None, first: true, done: false }, whole.to_vec())
+        (
+            Pieces {
+                head: Some(head),
+                items: items.into_iter(),
+                large: None,
+                first: true,
+                done: false,
+            },
+            whole.to_vec(),
+        )
     }
 
     #[test]
     fn pieces_add_up_to_the_whole() {
-        for sizes in [vec![], vec![1], vec![10; 20_000], vec![50_000, 3, 70_000], vec![40_000; 5]] {
+        for sizes in [
+            vec![],
+            vec![1],
+            vec![10; 20_000],
+            vec![50_000, 3, 70_000],
+            vec![40_000; 5],
+        ] {
             let (pieces, whole) = pieces(&sizes);
             let sent: Vec<u8> = pieces.flatten().collect();
             assert!(sent == whole, "{} items", sizes.len());

@@ -14,7 +14,10 @@ fn check(object: Value) -> String {
 
 #[test]
 fn a_good_object_has_no_errors() {
-    assert_eq!(check(json!({"metadata": {"name": "a.b", "namespace": "x", "labels": {"a/b": "c"}}})), "");
+    assert_eq!(
+        check(json!({"metadata": {"name": "a.b", "namespace": "x", "labels": {"a/b": "c"}}})),
+        ""
+    );
 }
 
 #[test]

@@ -27,8 +27,18 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn new(scope: &Scope, form: &Form) -> ApiResult<Self> {
-        let include = if form.shape == Shape::Table { Include::parse(&scope.query)? } else { Include::None };
-        Ok(Self { resource: scope.resource.clone(), shape: form.shape, version: form.shape_version, include, first: true })
+        let include = if form.shape == Shape::Table {
+            Include::parse(&scope.query)?
+        } else {
+            Include::None
+        };
+        Ok(Self {
+            resource: scope.resource.clone(),
+            shape: form.shape,
+            version: form.shape_version,
+            include,
+            first: true,
+        })
     }
 
     /// The line of an event; the shared one when it fits.
@@ -75,7 +85,14 @@ impl Encoder {
             None => json!({}),
         };
         let with_columns = std::mem::take(&mut self.first);
-        let table = table::table(&*self.resource.strategy, items, meta, self.include, self.version, with_columns);
+        let table = table::table(
+            &*self.resource.strategy,
+            items,
+            meta,
+            self.include,
+            self.version,
+            with_columns,
+        );
         table.to_string().into()
     }
 
@@ -95,7 +112,14 @@ impl Encoder {
             }),
             Shape::Table => {
                 let with_columns = std::mem::take(&mut self.first);
-                table::table(&*self.resource.strategy, &[], metadata, self.include, self.version, with_columns)
+                table::table(
+                    &*self.resource.strategy,
+                    &[],
+                    metadata,
+                    self.include,
+                    self.version,
+                    with_columns,
+                )
             }
         };
         format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n").into()
@@ -114,7 +138,9 @@ impl Seen {
 
 /// An object's bytes with another resourceVersion.
 fn at_revision(bytes: &Bytes, revision: u64) -> Bytes {
-    let Ok(mut value) = parse(bytes) else { return bytes.clone() };
+    let Ok(mut value) = parse(bytes) else {
+        return bytes.clone();
+    };
     set_resource_version(&mut value, revision);
     let canonical = skiff_api::canonical::to_bytes(&value);
     skiff_api::canonical::with_resource_version(&canonical, revision)

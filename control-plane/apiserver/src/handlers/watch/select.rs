@@ -25,7 +25,10 @@ pub(super) fn translate(options: &ListOptions, event: &CacheEvent) -> Option<See
             EventKind::Deleted => Seen::Deleted,
         });
     }
-    let matched = event.previous.as_ref().is_some_and(|previous| selects(options, previous));
+    let matched = event
+        .previous
+        .as_ref()
+        .is_some_and(|previous| selects(options, previous));
     if event.kind == EventKind::Deleted {
         return matched.then_some(Seen::Deleted);
     }
