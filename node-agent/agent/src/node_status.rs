@@ -15,7 +15,7 @@ use kube::runtime::watcher;
 use serde_json::{Value, json};
 use skiff_lifecycle::EventKind;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::AgentConfig;
 use crate::error::chain;
@@ -50,10 +50,12 @@ impl NodeStatus {
         let machine = machine::describe(&self.config);
         let api: Api<Node> = Api::all(self.client.clone());
         let mut told = false;
+        let mut failures = Failures::default();
         loop {
             let pressure = machine::pressure(&self.config.data_dir);
             match self.register(&api, &machine, &pressure).await {
                 Ok(node) => {
+                    failures.forget();
                     if !std::mem::replace(&mut told, true) {
                         info!(node = self.config.node_name, "registered the node");
                         self.tell_started(&node);
@@ -63,7 +65,7 @@ impl NodeStatus {
                     warn!(node = self.config.node_name, "our Node is gone, registering again");
                 }
                 Err(error) => {
-                    warn!(error = chain(&error), "could not register the node yet");
+                    failures.tell("could not register the node yet", &chain(&error));
                     tokio::time::sleep(RETRY_INTERVAL).await;
                 }
             }
@@ -228,19 +230,44 @@ impl NodeStatus {
     }
 }
 
+/// Tells of the first failure of a row only: a server that is away for a day is one line.
+#[derive(Default)]
+struct Failures {
+    last: Option<String>,
+}
+
+impl Failures {
+    fn tell(&mut self, what: &'static str, why: &str) {
+        if self.last.as_deref() == Some(why) {
+            return debug!(error = why, what);
+        }
+        warn!(error = why, what);
+        self.last = Some(why.to_owned());
+    }
+
+    fn forget(&mut self) {
+        self.last = None;
+    }
+}
+
 /// Renews the node's Lease for as long as the agent lives.
 pub(crate) async fn keep_lease(client: kube::Client, node_name: String, node: watch::Receiver<Option<Arc<Node>>>) {
     let api: Api<Lease> = Api::namespaced(client, LEASE_NAMESPACE);
+    let mut failures = Failures::default();
     loop {
         let renewed = tokio::time::timeout(REQUEST_TIMEOUT, renew(&api, &node_name, &node)).await;
-        let wait = match renewed {
-            Ok(Ok(())) => LEASE_INTERVAL,
-            Ok(Err(error)) => {
-                warn!(error = chain(&error), "could not renew the node's lease");
-                RETRY_INTERVAL
+        let failure = match renewed {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(chain(&error)),
+            Err(_) => Some("it took too long".to_owned()),
+        };
+        let wait = match failure {
+            None => {
+                failures.forget();
+                LEASE_INTERVAL
             }
-            Err(_) => {
-                warn!("renewing the node's lease took too long");
+            Some(failure) => {
+                failures.tell("could not renew the node's lease", &failure);
                 RETRY_INTERVAL
             }
         };

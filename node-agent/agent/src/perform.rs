@@ -283,7 +283,11 @@ impl Job {
             .map_err(config_error)?;
         let mounts = volumes::mounts(&self.ctx, &self.pod, &container, &env).map_err(config_error)?;
         // A module has no entry point to fall back on: without `command` its argv[0] is the container's name.
-        let program = if container.command.is_none() { Some(&container.name) } else { None };
+        let program = if container.command.is_none() {
+            Some(&container.name)
+        } else {
+            None
+        };
         let command = program
             .into_iter()
             .chain(container.command.iter().flatten())

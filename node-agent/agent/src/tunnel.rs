@@ -23,7 +23,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between tries; doubles up to the maximum, and is scattered so that a thousand nodes do not come back at once.
 const RETRY_INITIAL: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(15);
+const RETRY_MAX: Duration = Duration::from_secs(5);
 /// A connection that held this long was a good one: the next try comes at once.
 const HELD: Duration = Duration::from_secs(30);
 /// Requests served at once over the tunnel.
