@@ -282,6 +282,16 @@ pub(crate) async fn start(exe: &Path, args: &WorkerArgs) -> anyhow::Result<()> {
     }
 }
 
+/// Removes what a dead worker left. A living one holds its lock, which is what keeps its directory.
+pub(crate) fn clear(dir: &Path) {
+    let Ok(lock) = std::fs::File::open(dir.join("lock")) else {
+        return;
+    };
+    if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
+        let _ = std::fs::remove_dir_all(dir);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -130,6 +130,13 @@ async fn the_prebuilt_examples_run() {
     .await;
     assert_eq!(ended.exit_code, 0, "{ended:?}");
     assert!(!node.lines("hello-c", "main").is_empty());
+    let sensor = node.registry.push("sensor", read("sensor.wasm"));
+    subject.start("sensor", "main", 0, &sensor).await;
+    node.until_logged("sensor", "main").await;
+    subject.runtime.stop_container("sensor", "main", 600).await.unwrap();
+    subject
+        .until("sensor", "main", |c| c.phase == ContainerPhase::Exited)
+        .await;
     let ended = run(&node, &mut subject, "hog", read("memory-hog.wasm"), memory(32 << 20)).await;
     assert_eq!(
         (ended.exit_code, ended.reason.as_str()),

@@ -67,7 +67,10 @@ impl Inner {
             let namespace = entry.file_name().to_string_lossy().into_owned();
             match self.connect(&namespace).await {
                 Ok(_) => tracing::info!(namespace, "adopted a worker"),
-                Err(error) => tracing::debug!(namespace, error = format!("{error:#}"), "found no worker to adopt"),
+                Err(error) => {
+                    tracing::debug!(namespace, error = format!("{error:#}"), "found no worker to adopt");
+                    supervise::clear(&entry.path());
+                }
             }
         }
         Ok(())

@@ -9,6 +9,10 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::limits;
 
+/// Commands step back behind servers and the node's own processes when cores are short: a spinning command must not be
+/// felt in a server's answers.
+const COMMANDS_NICE: i32 = 5;
+
 #[derive(Clone)]
 pub(crate) struct Executor(Arc<Inner>);
 
@@ -26,6 +30,10 @@ impl Executor {
             .worker_threads(threads)
             .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
             .thread_name("guests")
+            // On Linux the calling thread alone steps back.
+            .on_thread_start(|| {
+                let _ = rustix::process::nice(COMMANDS_NICE);
+            })
             .enable_all()
             .build()?;
         let handle = commands.handle().clone();

@@ -115,6 +115,11 @@ impl Node {
 
     /// A runtime on this node's directory; a second one adopts what the first left.
     pub async fn runtime(&self) -> Subject {
+        self.wasm_runtime().await.1
+    }
+
+    /// The same, with the runtime's own type.
+    pub async fn wasm_runtime(&self) -> (Arc<WasmRuntime>, Subject) {
         let (wake, wakes) = tokio::sync::mpsc::channel(1024);
         let config = WasmConfig {
             data_dir: self.dir.path().join("data"),
@@ -127,9 +132,9 @@ impl Node {
                 denied: Vec::new(),
             },
         };
-        let runtime = WasmRuntime::new(config).await.expect("a runtime");
-        Subject {
-            runtime: Arc::new(runtime),
+        let runtime = Arc::new(WasmRuntime::new(config).await.expect("a runtime"));
+        let subject = Subject {
+            runtime: runtime.clone(),
             wakes,
             exits_0: self.registry.push("exits-0", guests::exits(0)),
             exits_3: self.registry.push("exits-3", guests::exits(3)),
@@ -137,7 +142,8 @@ impl Node {
             absent: "skiff.local/absent:1".into(),
             ip: self.ip(),
             log_dir: self.dir.path().join("logs"),
-        }
+        };
+        (runtime, subject)
     }
 
     /// An address that no other test uses.
@@ -163,6 +169,17 @@ impl Node {
             .lines()
             .map(|line| line.splitn(4, ' ').nth(3).unwrap_or("").to_owned())
             .collect()
+    }
+
+    /// Waits until the container has logged something.
+    pub async fn until_logged(&self, uid: &str, container: &str) {
+        for _ in 0..6000 {
+            if !self.log(uid, container).is_empty() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("nothing was logged in a minute");
     }
 
     /// Process id of a namespace's worker.
