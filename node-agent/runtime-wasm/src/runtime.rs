@@ -73,6 +73,8 @@ impl WasmRuntime {
             wake,
             limits,
         } = config;
+        // Paths are told to workers, whose working directory may be another.
+        let data_dir = std::path::absolute(data_dir)?;
         let images = ImageStore::open(data_dir.join("images"))?;
         let compiler = Compiler::open(data_dir.join("compiled"), exe.clone())?;
         std::fs::create_dir_all(data_dir.join("workers"))?;

@@ -48,15 +48,31 @@ pub async fn all<F: Future<Output = Subject>>(make: impl Fn() -> F) {
 }
 
 async fn an_image_that_nobody_has_is_an_error(subject: Subject) {
-    let error = subject.runtime.ensure_image(&subject.absent, true, &[]).await.expect_err("nobody has it");
+    let error = subject
+        .runtime
+        .ensure_image(&subject.absent, true, &[])
+        .await
+        .expect_err("nobody has it");
     assert_eq!(error.reason(), "ErrImagePull");
 }
 
 async fn an_image_is_not_pulled_unless_allowed(subject: Subject) {
-    let error = subject.runtime.ensure_image(&subject.runs, false, &[]).await.expect_err("not here yet");
+    let error = subject
+        .runtime
+        .ensure_image(&subject.runs, false, &[])
+        .await
+        .expect_err("not here yet");
     assert_eq!(error.reason(), "ErrImageNeverPull");
-    let pulled = subject.runtime.ensure_image(&subject.runs, true, &[]).await.expect("pull");
-    let local = subject.runtime.ensure_image(&subject.runs, false, &[]).await.expect("now present");
+    let pulled = subject
+        .runtime
+        .ensure_image(&subject.runs, true, &[])
+        .await
+        .expect("pull");
+    let local = subject
+        .runtime
+        .ensure_image(&subject.runs, false, &[])
+        .await
+        .expect("now present");
     assert_eq!(pulled, local);
     assert!(pulled.digest.starts_with("sha256:"));
 }
@@ -77,14 +93,24 @@ async fn a_container_needs_its_sandbox(subject: Subject) {
 }
 
 async fn a_container_is_created_then_runs_then_exits_with_its_code(mut subject: Subject) {
-    subject.runtime.create_sandbox(&subject.sandbox("exits")).await.expect("sandbox");
+    subject
+        .runtime
+        .create_sandbox(&subject.sandbox("exits"))
+        .await
+        .expect("sandbox");
     let spec = subject.container("exits", "main", 0, &subject.exits_0).await;
     subject.runtime.create_container(&spec).await.expect("create");
     let created = subject.state("exits", "main").await.expect("listed");
     assert_eq!((created.phase, created.started_at), (ContainerPhase::Created, 0));
-    assert!(created.id.starts_with("wasm://") || created.id.contains("://"), "{}", created.id);
+    assert!(
+        created.id.starts_with("wasm://") || created.id.contains("://"),
+        "{}",
+        created.id
+    );
     subject.runtime.start_container("exits", "main").await.expect("start");
-    let exited = subject.until("exits", "main", |c| c.phase == ContainerPhase::Exited).await;
+    let exited = subject
+        .until("exits", "main", |c| c.phase == ContainerPhase::Exited)
+        .await;
     assert_eq!((exited.exit_code, exited.reason.as_str()), (0, "Completed"));
     assert!(exited.started_at > 0 && exited.finished_at >= exited.started_at);
     subject.end("exits").await;
@@ -92,17 +118,25 @@ async fn a_container_is_created_then_runs_then_exits_with_its_code(mut subject: 
 
 async fn a_failing_container_tells_its_code_and_reason(mut subject: Subject) {
     subject.start("fails", "main", 0, &subject.exits_3.clone()).await;
-    let exited = subject.until("fails", "main", |c| c.phase == ContainerPhase::Exited).await;
+    let exited = subject
+        .until("fails", "main", |c| c.phase == ContainerPhase::Exited)
+        .await;
     assert_eq!((exited.exit_code, exited.reason.as_str()), (3, "Error"));
     subject.end("fails").await;
 }
 
 async fn creating_and_starting_twice_is_harmless(mut subject: Subject) {
     subject.start("again", "main", 0, &subject.runs.clone()).await;
-    subject.until("again", "main", |c| c.phase == ContainerPhase::Running).await;
+    subject
+        .until("again", "main", |c| c.phase == ContainerPhase::Running)
+        .await;
     let spec = subject.container("again", "main", 0, &subject.runs).await;
     subject.runtime.create_container(&spec).await.expect("create again");
-    subject.runtime.start_container("again", "main").await.expect("start again");
+    subject
+        .runtime
+        .start_container("again", "main")
+        .await
+        .expect("start again");
     let state = subject.state("again", "main").await.expect("listed");
     assert_eq!((state.phase, state.attempt), (ContainerPhase::Running, 0));
     subject.end("again").await;
@@ -110,20 +144,40 @@ async fn creating_and_starting_twice_is_harmless(mut subject: Subject) {
 
 async fn stopping_ends_a_running_container(mut subject: Subject) {
     subject.start("stops", "main", 0, &subject.runs.clone()).await;
-    subject.until("stops", "main", |c| c.phase == ContainerPhase::Running).await;
+    subject
+        .until("stops", "main", |c| c.phase == ContainerPhase::Running)
+        .await;
     subject.runtime.stop_container("stops", "main", 30).await.expect("stop");
-    subject.until("stops", "main", |c| c.phase == ContainerPhase::Exited).await;
-    subject.runtime.stop_container("stops", "main", 0).await.expect("stop again");
+    subject
+        .until("stops", "main", |c| c.phase == ContainerPhase::Exited)
+        .await;
+    subject
+        .runtime
+        .stop_container("stops", "main", 0)
+        .await
+        .expect("stop again");
     subject.end("stops").await;
 }
 
 async fn an_exited_container_may_be_tried_again(mut subject: Subject) {
     subject.start("retry", "main", 0, &subject.exits_3.clone()).await;
-    subject.until("retry", "main", |c| c.phase == ContainerPhase::Exited).await;
+    subject
+        .until("retry", "main", |c| c.phase == ContainerPhase::Exited)
+        .await;
     let spec = subject.container("retry", "main", 1, &subject.exits_3).await;
-    subject.runtime.create_container(&spec).await.expect("create the next attempt");
-    subject.runtime.start_container("retry", "main").await.expect("start the next attempt");
-    let second = subject.until("retry", "main", |c| c.attempt == 1 && c.phase == ContainerPhase::Exited).await;
+    subject
+        .runtime
+        .create_container(&spec)
+        .await
+        .expect("create the next attempt");
+    subject
+        .runtime
+        .start_container("retry", "main")
+        .await
+        .expect("start the next attempt");
+    let second = subject
+        .until("retry", "main", |c| c.attempt == 1 && c.phase == ContainerPhase::Exited)
+        .await;
     assert_eq!(second.exit_code, 3);
     let listed = subject.runtime.list().await.expect("list");
     let pod = listed.iter().find(|s| s.pod_uid == "retry").expect("the pod");
@@ -133,16 +187,28 @@ async fn an_exited_container_may_be_tried_again(mut subject: Subject) {
 
 async fn removing_a_container_forgets_it(mut subject: Subject) {
     subject.start("forget", "main", 0, &subject.exits_0.clone()).await;
-    subject.until("forget", "main", |c| c.phase == ContainerPhase::Exited).await;
-    subject.runtime.remove_container("forget", "main").await.expect("remove");
+    subject
+        .until("forget", "main", |c| c.phase == ContainerPhase::Exited)
+        .await;
+    subject
+        .runtime
+        .remove_container("forget", "main")
+        .await
+        .expect("remove");
     assert!(subject.state("forget", "main").await.is_none());
-    subject.runtime.remove_container("forget", "main").await.expect("remove again");
+    subject
+        .runtime
+        .remove_container("forget", "main")
+        .await
+        .expect("remove again");
     subject.end("forget").await;
 }
 
 async fn removing_a_sandbox_ends_all_of_the_pod(mut subject: Subject) {
     subject.start("whole", "main", 0, &subject.runs.clone()).await;
-    subject.until("whole", "main", |c| c.phase == ContainerPhase::Running).await;
+    subject
+        .until("whole", "main", |c| c.phase == ContainerPhase::Running)
+        .await;
     subject.runtime.remove_sandbox("whole").await.expect("remove");
     let listed = subject.runtime.list().await.expect("list");
     assert!(listed.iter().all(|s| s.pod_uid != "whole"));
@@ -150,9 +216,17 @@ async fn removing_a_sandbox_ends_all_of_the_pod(mut subject: Subject) {
 }
 
 async fn unknown_containers_are_not_found(subject: Subject) {
-    let error = subject.runtime.start_container("nobody", "main").await.expect_err("unknown");
+    let error = subject
+        .runtime
+        .start_container("nobody", "main")
+        .await
+        .expect_err("unknown");
     assert!(matches!(error, RuntimeError::NotFound { .. }), "{error}");
-    let error = subject.runtime.stop_container("nobody", "main", 0).await.expect_err("unknown");
+    let error = subject
+        .runtime
+        .stop_container("nobody", "main", 0)
+        .await
+        .expect_err("unknown");
     assert!(matches!(error, RuntimeError::NotFound { .. }), "{error}");
 }
 
@@ -177,7 +251,11 @@ impl Subject {
             pod_uid: uid.into(),
             name: name.into(),
             attempt,
-            image: self.runtime.ensure_image(image, true, &[]).await.expect("pull the image"),
+            image: self
+                .runtime
+                .ensure_image(image, true, &[])
+                .await
+                .expect("pull the image"),
             args: Vec::new(),
             env: Vec::new(),
             mounts: Vec::new(),
@@ -188,15 +266,29 @@ impl Subject {
 
     /// Sandbox, container, start.
     pub async fn start(&self, uid: &str, name: &str, attempt: u32, image: &str) {
-        self.runtime.create_sandbox(&self.sandbox(uid)).await.expect("create the sandbox");
+        self.runtime
+            .create_sandbox(&self.sandbox(uid))
+            .await
+            .expect("create the sandbox");
         let spec = self.container(uid, name, attempt, image).await;
-        self.runtime.create_container(&spec).await.expect("create the container");
-        self.runtime.start_container(uid, name).await.expect("start the container");
+        self.runtime
+            .create_container(&spec)
+            .await
+            .expect("create the container");
+        self.runtime
+            .start_container(uid, name)
+            .await
+            .expect("start the container");
     }
 
     pub async fn state(&self, uid: &str, name: &str) -> Option<ContainerState> {
         let listed: Vec<SandboxState> = self.runtime.list().await.expect("list");
-        listed.into_iter().find(|s| s.pod_uid == uid)?.containers.into_iter().find(|c| c.name == name)
+        listed
+            .into_iter()
+            .find(|s| s.pod_uid == uid)?
+            .containers
+            .into_iter()
+            .find(|c| c.name == name)
     }
 
     /// Waits, looking again at each wake, until the container's state pleases. Panics after a minute.

@@ -42,12 +42,20 @@ pub struct FakeRuntime {
 
 impl FakeRuntime {
     pub fn new(wake: WakeSender) -> Self {
-        Self { state: Mutex::default(), wake, now: AtomicI64::new(1) }
+        Self {
+            state: Mutex::default(),
+            wake,
+            now: AtomicI64::new(1),
+        }
     }
 
     /// Adds an image; `present` says whether it is on the node already.
     pub fn add_image(&self, reference: &str, present: bool, behaviour: Behaviour) {
-        let image = Image { reference: reference.into(), digest: format!("sha256:fake-{reference}"), size_bytes: 1000 };
+        let image = Image {
+            reference: reference.into(),
+            digest: format!("sha256:fake-{reference}"),
+            size_bytes: 1000,
+        };
         self.lock().images.insert(reference.into(), (image, present, behaviour));
     }
 
@@ -113,7 +121,12 @@ impl FakeRuntime {
 }
 
 fn find<'a>(state: &'a mut State, pod_uid: &str, name: &str) -> Option<&'a mut ContainerState> {
-    state.sandboxes.get_mut(pod_uid)?.containers.iter_mut().find(|c| c.name == name)
+    state
+        .sandboxes
+        .get_mut(pod_uid)?
+        .containers
+        .iter_mut()
+        .find(|c| c.name == name)
 }
 
 fn end(container: &mut ContainerState, code: i32, reason: &str, message: &str, now: i64) {
@@ -145,43 +158,60 @@ impl Runtime for FakeRuntime {
                 *present = true;
                 Ok(image.clone())
             }
-            None if pull => Err(RuntimeError::Pull { reference: reference.into(), why: "not found".into() }),
-            _ => Err(RuntimeError::ImageNeverPull { reference: reference.into() }),
+            None if pull => Err(RuntimeError::Pull {
+                reference: reference.into(),
+                why: "not found".into(),
+            }),
+            _ => Err(RuntimeError::ImageNeverPull {
+                reference: reference.into(),
+            }),
         }
     }
 
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<(), RuntimeError> {
         let created_at = self.now.load(Ordering::SeqCst);
         let mut state = self.enter("create_sandbox", format!("create_sandbox {}", spec.pod_uid))?;
-        state.sandboxes.entry(spec.pod_uid.clone()).or_insert_with(|| SandboxState {
-            pod_uid: spec.pod_uid.clone(),
-            namespace: spec.namespace.clone(),
-            name: spec.name.clone(),
-            ip: spec.ip,
-            created_at,
-            containers: Vec::new(),
-        });
+        state
+            .sandboxes
+            .entry(spec.pod_uid.clone())
+            .or_insert_with(|| SandboxState {
+                pod_uid: spec.pod_uid.clone(),
+                namespace: spec.namespace.clone(),
+                name: spec.name.clone(),
+                ip: spec.ip,
+                created_at,
+                containers: Vec::new(),
+            });
         Ok(())
     }
 
     async fn remove_sandbox(&self, pod_uid: &str) -> Result<(), RuntimeError> {
-        self.enter("remove_sandbox", format!("remove_sandbox {pod_uid}"))?.sandboxes.remove(pod_uid);
+        self.enter("remove_sandbox", format!("remove_sandbox {pod_uid}"))?
+            .sandboxes
+            .remove(pod_uid);
         let _ = self.wake.try_send(pod_uid.to_owned());
         Ok(())
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
-        let line = format!("create_container {} {} attempt={}", spec.pod_uid, spec.name, spec.attempt);
+        let line = format!(
+            "create_container {} {} attempt={}",
+            spec.pod_uid, spec.name, spec.attempt
+        );
         let mut state = self.enter("create_container", line)?;
         let key = (spec.pod_uid.clone(), spec.name.clone());
-        let missing = || RuntimeError::NotFound { what: format!("sandbox {}", spec.pod_uid) };
+        let missing = || RuntimeError::NotFound {
+            what: format!("sandbox {}", spec.pod_uid),
+        };
         let sandbox = state.sandboxes.get_mut(&spec.pod_uid).ok_or_else(missing)?;
         if let Some(old) = sandbox.containers.iter().find(|c| c.name == spec.name) {
             if old.attempt == spec.attempt {
                 return Ok(());
             }
             if old.phase != ContainerPhase::Exited {
-                return Err(RuntimeError::Create { why: format!("container {} is in use", spec.name) });
+                return Err(RuntimeError::Create {
+                    why: format!("container {} is in use", spec.name),
+                });
             }
         }
         sandbox.containers.retain(|c| c.name != spec.name);
@@ -210,15 +240,22 @@ impl Runtime for FakeRuntime {
             let mut state = self.enter("start_container", format!("start_container {pod_uid} {name}"))?;
             let behaviours: BTreeMap<String, Behaviour> =
                 state.images.iter().map(|(k, v)| (k.clone(), v.2.clone())).collect();
-            let container = find(&mut state, pod_uid, name)
-                .ok_or_else(|| RuntimeError::NotFound { what: format!("container {pod_uid}/{name}") })?;
+            let container = find(&mut state, pod_uid, name).ok_or_else(|| RuntimeError::NotFound {
+                what: format!("container {pod_uid}/{name}"),
+            })?;
             if container.phase != ContainerPhase::Created {
                 return Ok(());
             }
             container.phase = ContainerPhase::Running;
             container.started_at = now;
             if let Some(Behaviour::Exits { code }) = behaviours.get(&container.image.reference) {
-                end(container, *code, if *code == 0 { "Completed" } else { "Error" }, "", now);
+                end(
+                    container,
+                    *code,
+                    if *code == 0 { "Completed" } else { "Error" },
+                    "",
+                    now,
+                );
             }
         }
         let _ = self.wake.try_send(pod_uid.to_owned());
@@ -231,7 +268,9 @@ impl Runtime for FakeRuntime {
             let line = format!("stop_container {pod_uid} {name} grace={grace_period_seconds}");
             let mut state = self.enter("stop_container", line)?;
             let Some(container) = find(&mut state, pod_uid, name) else {
-                return Err(RuntimeError::NotFound { what: format!("container {pod_uid}/{name}") });
+                return Err(RuntimeError::NotFound {
+                    what: format!("container {pod_uid}/{name}"),
+                });
             };
             let reference = container.image.reference.clone();
             let ignores = matches!(state.images.get(&reference), Some((_, _, Behaviour::IgnoresStop)));
@@ -248,7 +287,9 @@ impl Runtime for FakeRuntime {
     async fn remove_container(&self, pod_uid: &str, name: &str) -> Result<(), RuntimeError> {
         let mut state = self.enter("remove_container", format!("remove_container {pod_uid} {name}"))?;
         if find(&mut state, pod_uid, name).is_some_and(|c| c.phase == ContainerPhase::Running) {
-            return Err(RuntimeError::Create { why: format!("container {name} is running") });
+            return Err(RuntimeError::Create {
+                why: format!("container {name} is running"),
+            });
         }
         if let Some(sandbox) = state.sandboxes.get_mut(pod_uid) {
             sandbox.containers.retain(|c| c.name != name);

@@ -136,7 +136,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// RuntimeClass handler that it answers to: `wasm`.
     fn name(&self) -> &'static str;
     /// Makes the image ready to start (pulled, verified, compiled). With `pull = false` only looks locally.
-    async fn ensure_image(&self, reference: &str, pull: bool, credentials: &[PullCredentials]) -> Result<Image, RuntimeError>;
+    async fn ensure_image(
+        &self,
+        reference: &str,
+        pull: bool,
+        credentials: &[PullCredentials],
+    ) -> Result<Image, RuntimeError>;
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<(), RuntimeError>;
     /// Ends and forgets all of the pod.
     async fn remove_sandbox(&self, pod_uid: &str) -> Result<(), RuntimeError>;
@@ -151,6 +156,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// One pod out of `list`, None when it has no sandbox here. Called often: a runtime that can answer without listing
     /// everything should.
     async fn inspect(&self, pod_uid: &str) -> Result<Option<SandboxState>, RuntimeError> {
-        Ok(self.list().await?.into_iter().find(|sandbox| sandbox.pod_uid == pod_uid))
+        Ok(self
+            .list()
+            .await?
+            .into_iter()
+            .find(|sandbox| sandbox.pod_uid == pod_uid))
     }
 }
