@@ -157,3 +157,6 @@ fn release(pod: &Value) -> Option<LedgerChange> {
         uid: object::uid(pod).to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests;
