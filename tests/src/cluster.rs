@@ -189,6 +189,10 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- skiff.log\n{}", self.process.output());
+            for line in ["get deployments,replicasets,pods -A -o wide", "get events -A", "describe pods"] {
+                let output = self.k(line);
+                eprintln!("--- kubectl {line}\n{}{}", output.stdout, output.stderr);
+            }
         }
         self.process.kill();
         // Workers outlive their agent on purpose; a test leaves none behind.
