@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event, EventSource, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -23,6 +23,10 @@ const BURST: f64 = 25.0;
 const REFILL_PER_SECOND: f64 = 1.0 / 300.0;
 /// One event may not hold up the others for longer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// While the server is away events wait, the first of them for this long.
+const KEPT_FOR: SignedDuration = SignedDuration::from_hours(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) struct Events {
@@ -119,11 +123,21 @@ impl Writer {
             if !self.within_budget(&draft) {
                 continue;
             }
-            match tokio::time::timeout(WRITE_TIMEOUT, self.write(&draft)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(%error, reason = draft.reason, "could not write an event"),
-                Err(_) => debug!(reason = draft.reason, "writing an event took too long"),
+            while self.write_in_time(&draft).await && Timestamp::now().duration_since(draft.at) < KEPT_FOR {
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
+        }
+    }
+
+    /// True when the server did not answer, so that another try may help.
+    async fn write_in_time(&mut self, draft: &Draft) -> bool {
+        match tokio::time::timeout(WRITE_TIMEOUT, self.write(draft)).await {
+            Ok(Ok(())) => false,
+            Ok(Err(error @ kube::Error::Api(_))) => {
+                debug!(%error, reason = draft.reason, "an event was refused");
+                false
+            }
+            Ok(Err(_)) | Err(_) => true,
         }
     }
 

@@ -245,13 +245,12 @@ pub(crate) async fn keep_renewed(identity: Identity) {
     }
 }
 
-async fn renew_if_due(identity: &Identity) -> Result<bool, AgentError> {
+pub(crate) async fn renew_if_due(identity: &Identity) -> Result<bool, AgentError> {
     let Some(pem) = files::read_optional(&identity.certificate_path())? else {
         return Ok(false);
     };
     let facts = certificate_facts(&pem)?;
-    let left = facts.not_after - jiff::Timestamp::now().as_second();
-    if left > (facts.not_after - facts.not_before) / 3 {
+    if !facts.is_due(jiff::Timestamp::now().as_second()) {
         return Ok(false);
     }
     let transport = Transport::new(&identity.server_url, identity.tls_config(&[b"http/1.1"])?)?;
@@ -307,6 +306,13 @@ struct CertificateFacts {
     not_after: i64,
 }
 
+impl CertificateFacts {
+    /// Whether a third of its life or less is left.
+    fn is_due(&self, now: i64) -> bool {
+        self.not_after - now <= (self.not_after - self.not_before) / 3
+    }
+}
+
 fn certificate_facts(pem: &str) -> Result<CertificateFacts, AgentError> {
     let malformed = |why: String| AgentError::Malformed {
         attempted: "read the node's certificate",
@@ -329,32 +335,4 @@ fn certificate_facts(pem: &str) -> Result<CertificateFacts, AgentError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_names_the_authority_and_carries_the_secret() {
-        let hash = "ab".repeat(32);
-        let token = JoinToken::parse(&format!("skiff.{hash}.abcdef.0123456789abcdef\n")).unwrap();
-        assert_eq!(
-            token,
-            JoinToken {
-                ca_hash: hash,
-                bearer: "abcdef.0123456789abcdef".to_owned()
-            }
-        );
-        for bad in ["", "skiff", "skiff.12.a.b", "other.aa.b.c"] {
-            assert!(JoinToken::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_node_without_certificate_or_token_is_told_so() {
-        let directory = tempfile::tempdir().unwrap();
-        let error = load_or_join("https://127.0.0.1:1", None, directory.path(), "n1")
-            .await
-            .err()
-            .unwrap();
-        assert!(error.to_string().contains("no join token was given"), "{error}");
-    }
-}
+mod tests;

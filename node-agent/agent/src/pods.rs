@@ -24,9 +24,14 @@ use crate::worker::{self, Inputs};
 /// Between tries of the watch while the server does not answer.
 const WATCH_RETRY: Duration = Duration::from_millis(500);
 
+/// What a worker may still be doing at the end, such as a call to a runtime that does not answer, is not waited for longer.
+const END_WAIT_MAX: Duration = Duration::from_secs(5);
+
 pub(crate) struct Pods {
     ctx: Arc<Context>,
     workers: Mutex<HashMap<String, Handle>>,
+    /// Pods whose end is done here while others (finalizers) still keep the object.
+    finished: Mutex<BTreeSet<String>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -42,6 +47,7 @@ impl Pods {
         Arc::new(Self {
             ctx,
             workers: Mutex::default(),
+            finished: Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown,
         })
@@ -49,6 +55,10 @@ impl Pods {
 
     fn workers(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
         self.workers.lock().expect("no code panics while holding this lock")
+    }
+
+    fn finished(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.finished.lock().expect("no code panics while holding this lock")
     }
 
     /// Takes up pods from before a restart; the API server is not needed for that.
@@ -129,6 +139,9 @@ impl Pods {
     }
 
     fn see(self: &Arc<Self>, pod: Pod) {
+        if self.finished().contains(&uid(&pod)) {
+            return;
+        }
         let pod = Arc::new(pod);
         let known = {
             let workers = self.workers();
@@ -142,6 +155,7 @@ impl Pods {
 
     /// The object is gone from the server, by force or while we were away: what runs of it ends.
     fn see_deleted(&self, mut pod: Pod) {
+        self.finished().remove(&uid(&pod));
         let workers = self.workers();
         let Some(handle) = workers.get(&uid(&pod)) else { return };
         if pod.metadata.deletion_timestamp.is_none() {
@@ -151,6 +165,7 @@ impl Pods {
     }
 
     fn forget_all_but(&self, listed: &BTreeSet<String>) {
+        self.finished().retain(|uid| listed.contains(uid));
         let gone: Vec<Arc<Pod>> = {
             let workers = self.workers();
             let gone = workers.iter().filter(|(uid, _)| !listed.contains(*uid));
@@ -185,14 +200,16 @@ impl Pods {
         self.tasks.spawn(async move {
             let finished = worker::run(this.ctx.clone(), inputs).await;
             if finished {
+                this.finished().insert(uid.clone());
                 this.workers().remove(&uid);
             }
         });
     }
 
-    /// Removes what pods left behind that we do not know any more.
+    /// Removes what pods left behind that we do not know any more. A worker is registered before anything of its pod is
+    /// made, so what is found first and has no worker then is a leftover.
     async fn sweep(&self) {
-        let known: BTreeSet<String> = self.workers().keys().cloned().collect();
+        let known = |uid: &str| self.workers().contains_key(uid);
         for runtime in self.ctx.runtimes.values() {
             let sandboxes = match runtime.list().await {
                 Ok(sandboxes) => sandboxes,
@@ -201,10 +218,7 @@ impl Pods {
                     continue;
                 }
             };
-            for sandbox in sandboxes
-                .into_iter()
-                .filter(|sandbox| !known.contains(&sandbox.pod_uid))
-            {
+            for sandbox in sandboxes.into_iter().filter(|sandbox| !known(&sandbox.pod_uid)) {
                 info!(
                     pod = sandbox.name,
                     namespace = sandbox.namespace,
@@ -215,16 +229,18 @@ impl Pods {
                 }
             }
         }
-        self.ctx.network.retain(|uid| known.contains(uid));
-        remove_unknown(&self.ctx.pods_directory(), |name| known.contains(name));
-        let has_pod = |name: &str| name.rsplit_once('_').is_some_and(|(_, uid)| known.contains(uid));
+        self.ctx.network.retain(known);
+        remove_unknown(&self.ctx.pods_directory(), known);
+        let has_pod = |name: &str| name.rsplit_once('_').is_some_and(|(_, uid)| known(uid));
         remove_unknown(&self.ctx.config.log_dir, has_pod);
     }
 
     /// Waits for all workers after shutdown.
     pub(crate) async fn wait(&self) {
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(END_WAIT_MAX, self.tasks.wait()).await.is_err() {
+            warn!("some pods' workers did not end in time");
+        }
     }
 }
 

@@ -106,11 +106,8 @@ impl Server {
             .pods
             .find(namespace, pod_name)
             .ok_or_else(|| Refusal::not_found("pod does not exist".to_owned()))?;
-        if !pod
-            .spec
-            .as_ref()
-            .is_some_and(|pod_spec| spec::find(pod_spec, container).is_some())
-        {
+        let pod_spec = pod.spec.as_ref();
+        if pod_spec.is_none_or(|pod_spec| spec::find(pod_spec, container).is_none()) {
             let message = format!("container \"{container}\" not found in pod \"{pod_name}_{namespace}\"");
             return Err(Refusal::not_found(message));
         }

@@ -127,7 +127,7 @@ async fn volumes_and_variables_come_from_the_api() {
     );
     harness.running("web").await;
     let spec = harness.runtime.spec("web", "web").unwrap();
-    assert_eq!(spec.args, ["--mode=fast"]);
+    assert_eq!(spec.args, ["web", "--mode=fast"]);
     assert_eq!(spec.env[0], ("MODE".to_owned(), "fast".to_owned()));
     assert_eq!(spec.env[1].1, harness.pod("web")["status"]["podIP"].as_str().unwrap());
     let read = |mount: usize, file: &str| std::fs::read_to_string(spec.mounts[mount].host_path.join(file)).unwrap();
