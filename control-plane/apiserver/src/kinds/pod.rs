@@ -6,6 +6,7 @@ mod affinity;
 mod containers;
 pub(crate) mod defaults;
 mod diff;
+mod env;
 mod internal;
 mod printer;
 mod probes;

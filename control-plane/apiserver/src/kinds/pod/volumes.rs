@@ -5,7 +5,7 @@ use skiff_api::field::{FieldErrors, Path};
 use skiff_api::names;
 use skiff_api::object::{int_at, list_at, str_at};
 
-use super::containers::{VOLUME_FIELDS, object_field, resource_field};
+use super::env::{VOLUME_FIELDS, object_field, resource_field};
 use crate::kinds::validate::{quantity, required};
 
 /// Highest file mode: 0777.
