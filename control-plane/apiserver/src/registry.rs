@@ -77,7 +77,8 @@ impl Resource {
     /// For `Invalid` errors, which name the Kind.
     pub fn kind_subject<'a>(&self, name: &'a str) -> Subject<'a> {
         Subject {
-            group: self.info.kind_group,
+            // Events of both groups are one kind inside Kubernetes, and its errors name that one.
+            group: if self.info.kind_group == "events.k8s.io" { "" } else { self.info.kind_group },
             resource: self.info.kind,
             name,
         }
