@@ -59,9 +59,12 @@ pub(crate) fn describe(config: &AgentConfig) -> Machine {
         ("pods", pods),
     ];
     let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let machine_id = line("/etc/machine-id");
+    // Virtual machines and small boards may have no UUID of their own.
+    let system_uuid = Some(line("/sys/class/dmi/id/product_uuid")).filter(|uuid| !uuid.is_empty());
     let info = json!({
-        "machineID": line("/etc/machine-id"),
-        "systemUUID": line("/sys/class/dmi/id/product_uuid"),
+        "systemUUID": system_uuid.unwrap_or_else(|| machine_id.clone()),
+        "machineID": machine_id,
         "bootID": line("/proc/sys/kernel/random/boot_id"),
         "kernelVersion": line("/proc/sys/kernel/osrelease"),
         "osImage": os_image(),

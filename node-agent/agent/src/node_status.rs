@@ -251,7 +251,11 @@ impl Failures {
 }
 
 /// Renews the node's Lease for as long as the agent lives.
-pub(crate) async fn keep_lease(client: kube::Client, node_name: String, node: watch::Receiver<Option<Arc<Node>>>) {
+pub(crate) async fn keep_lease(client: kube::Client, node_name: String, mut node: watch::Receiver<Option<Arc<Node>>>) {
+    // The Lease belongs to the Node, so that it goes with it.
+    if node.wait_for(Option::is_some).await.is_err() {
+        return;
+    }
     let api: Api<Lease> = Api::namespaced(client, LEASE_NAMESPACE);
     let mut failures = Failures::default();
     loop {

@@ -141,13 +141,16 @@ impl Worker {
             }
             self.save(&pod);
             self.report(step.status, step.actions.contains(&Action::CreateSandbox));
-            if step.actions.contains(&Action::Finish) {
-                self.perform(&pod, &step.actions).await;
-                self.finish(&pod).await;
-                return true;
-            }
             let repeated = !step.actions.is_empty() && step.actions == last_actions;
             let performed = self.perform(&pod, &step.actions).await;
+            if step.actions.contains(&Action::Finish) {
+                if performed != Performed::Failed {
+                    self.finish(&pod).await;
+                    return true;
+                }
+                // Something of the pod is left here; its end is not told before that is gone too.
+                self.memory.finished = false;
+            }
             last_actions = step.actions;
             if performed == Performed::Inline && !repeated {
                 continue;
