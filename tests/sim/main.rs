@@ -21,7 +21,7 @@ use world::{Mutation, World};
 /// Seeds of every run.
 const SEEDS: u64 = 300;
 /// Moves before the faults stop.
-const MOVES: usize = 1000;
+const MOVES: usize = 500;
 /// Seeds within which a bug that was put in has to be found.
 const SEEDS_FOR_BUGS: u64 = 60;
 /// Last moves that a failure prints.
@@ -77,9 +77,11 @@ fn whatever_happens_it_converges_and_stays() {
         return;
     }
     let failures: Vec<String> = (0..SEEDS).filter_map(|seed| play(seed, None).err()).collect();
+    let lines = |failure: &String| failure.lines().last().map(str::to_owned);
+    let whys: Vec<String> = failures.iter().filter_map(lines).collect();
     assert!(
         failures.is_empty(),
-        "{} of {SEEDS} seeds fail, the first is {}",
+        "{} of {SEEDS} seeds fail: {whys:#?}\nthe first is {}",
         failures.len(),
         failures[0]
     );

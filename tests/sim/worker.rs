@@ -120,6 +120,10 @@ impl Worker {
             let text = format!("{action:?}");
             if let Err(outcome) = self.perform(runtime, &action) {
                 self.inline.clear();
+                if std::mem::take(&mut self.finishing) {
+                    // Something of the pod is left here; its end is not told before that is gone too.
+                    self.memory.finished = false;
+                }
                 if let Some(outcome) = outcome {
                     self.memory.record(&self.pod, &outcome, at);
                 }

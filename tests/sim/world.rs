@@ -32,6 +32,10 @@ pub enum Mutation {
 pub const NAMESPACE: &str = "shop";
 pub const DEPLOYMENTS: [&str; 2] = ["web", "api"];
 const NODES: usize = 3;
+/// Moves that turn out to change nothing, before a step is given up.
+const TRIES: usize = 12;
+/// Keys that are looked at until one has something to do.
+const JOBS_TRIED: usize = 6;
 /// As in the manager.
 const GATE_SECONDS: i64 = 10;
 /// Replicas that a user asks for at most: all deployments with their surge fit the nodes.
@@ -179,18 +183,26 @@ impl World {
     /// One move; its text ends up in the list that a failure prints.
     pub fn step(&mut self) {
         self.api.now += i64::from(self.rng.chance(30));
+        for _ in 0..TRIES {
+            let chosen = self.choose();
+            if let Some(text) = self.make(chosen) {
+                self.log.push(text);
+                self.check();
+                return;
+            }
+        }
+    }
+
+    fn choose(&mut self) -> Move {
         let total = WEIGHTS.iter().map(|(_, weight)| weight).sum();
         let mut roll = self.rng.below(total);
-        let chosen = WEIGHTS.iter().find(|(_, weight)| {
-            let hit = roll < *weight;
-            roll = roll.saturating_sub(*weight);
-            hit
-        });
-        let text = chosen.and_then(|(chosen, _)| self.make(*chosen));
-        if let Some(text) = text {
-            self.log.push(text);
-            self.check();
+        for (one, weight) in WEIGHTS {
+            if roll < weight {
+                return one;
+            }
+            roll -= weight;
         }
+        Move::Wait
     }
 
     fn fault(&mut self) -> Fault {
@@ -211,25 +223,32 @@ impl World {
     fn make(&mut self, chosen: Move) -> Option<String> {
         let at = self.rng.below(NODES);
         let which = self.rng.below(self.schedulers.len());
-        let kind = Kind::ALL[self.rng.below(Kind::ALL.len())];
+        let mut kinds = Kind::ALL;
+        kinds.rotate_left(self.rng.below(kinds.len()));
+        let kind = kinds[0];
         match chosen {
-            Move::DeliverManager => self
-                .manager
-                .deliver(&self.api, kind)
-                .then(|| format!("manager sees a {kind:?}")),
+            Move::DeliverManager => {
+                let seen = kinds.into_iter().find(|kind| self.manager.deliver(&self.api, *kind))?;
+                Some(format!("manager sees a {seen:?}"))
+            }
             Move::DeliverScheduler => {
-                let seen = self.schedulers[which].deliver(&self.api, kind);
-                seen.then(|| format!("scheduler {which} sees a {kind:?}"))
+                let seen = kinds
+                    .into_iter()
+                    .find(|kind| self.schedulers[which].deliver(&self.api, *kind))?;
+                Some(format!("scheduler {which} sees a {seen:?}"))
             }
             Move::DeliverAgent => self.machines[at]
                 .deliver(&self.api)
                 .then(|| format!("agent {at} sees a pod")),
             Move::Begin => {
-                let jobs = self.manager.jobs();
-                let job = &jobs[self.rng.below(jobs.len())];
-                self.manager
-                    .begin(&self.api, job)
-                    .then(|| format!("begin {:?} {}", job.0, job.1))
+                let mut jobs = self.manager.jobs();
+                let middle = self.rng.below(jobs.len());
+                jobs.rotate_left(middle);
+                let job = jobs
+                    .into_iter()
+                    .take(JOBS_TRIED)
+                    .find(|job| self.manager.begin(&self.api, job))?;
+                Some(format!("begin {:?} {}", job.0, job.1))
             }
             Move::Advance => {
                 let runs = self.manager.runs();

@@ -50,8 +50,9 @@ impl Cluster {
     }
 
     fn start_in(directory: tempfile::TempDir, port: u16, options: Options) -> Self {
-        // Each test process has a pod range of its own, so that parallel tests do not share addresses.
-        let pod_cidr = format!("10.{}.0.0/16", 64 + std::process::id() % 160);
+        // Each test process has a pod range of its own, beyond the Services' 10.96.0.0/12, so that parallel tests do not
+        // share addresses.
+        let pod_cidr = format!("10.{}.0.0/16", 112 + std::process::id() % 140);
         let process = Self::spawn(directory.path(), port, &options, &pod_cidr);
         let mut cluster = Self { process, directory, port, options, pod_cidr };
         cluster.wait_ready();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use skiff_control_plane::{ControlPlane, ControlPlaneConfig, EtcdConfig, LeaderElection, StoreConfig};
 
@@ -85,7 +85,12 @@ impl ServerArgs {
         self.kubeconfig.clone().unwrap_or_else(|| self.data_dir().join("kubeconfig"))
     }
 
-    pub fn config(&self) -> ControlPlaneConfig {
+    /// The flags as a configuration. Errors: flags that contradict each other.
+    pub fn config(&self) -> Result<ControlPlaneConfig> {
+        let (pods, services) = (self.pod_cidr, self.service_cluster_ip_range);
+        if pods.contains(&services.network()) || services.contains(&pods.network()) {
+            bail!("--pod-cidr {pods} overlaps --service-cluster-ip-range {services}; choose ranges apart");
+        }
         let store = match self.store {
             Store::Embedded => StoreConfig::Embedded,
             Store::Etcd => StoreConfig::Etcd(EtcdConfig {
@@ -96,7 +101,7 @@ impl ServerArgs {
             }),
         };
         let elect = self.leader_elect.unwrap_or(self.store == Store::Etcd);
-        ControlPlaneConfig {
+        Ok(ControlPlaneConfig {
             data_dir: self.data_dir(),
             listen: self.listen.clone(),
             kubeconfig: self.kubeconfig(),
@@ -108,7 +113,7 @@ impl ServerArgs {
             pod_cidr: self.pod_cidr,
             extra_names: self.tls_san.clone(),
             leader_election: if elect { LeaderElection::On } else { LeaderElection::Off },
-        }
+        })
     }
 }
 
@@ -122,7 +127,7 @@ pub fn run(args: Args) -> Result<()> {
     let args = args.server;
     logging::init(&args.log_level, args.log_format);
     super::block_on(super::server_threads(), async {
-        let plane = ControlPlane::start(args.config()).await?;
+        let plane = ControlPlane::start(args.config()?).await?;
         eprintln!("serving the API at {}; kubeconfig {}", plane.url, args.kubeconfig().display());
         plane.run_until(super::stop_signal()).await.context("run the control plane")
     })

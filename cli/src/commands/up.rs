@@ -50,7 +50,7 @@ pub fn run(args: Args) -> Result<()> {
 async fn up(args: Args, started: Instant) -> Result<()> {
     let node_name = args.node_name.clone().unwrap_or_else(paths::host_name);
     let kubeconfig = args.server.kubeconfig();
-    let plane = ControlPlane::start(args.server.config()).await?;
+    let plane = ControlPlane::start(args.server.config()?).await?;
     let client = plane.client();
     let agent = AgentProcess {
         server: plane.url.clone(),
