@@ -2,88 +2,26 @@
 //! admission use. Writes here skip admission and authorisation, never validation of their own making.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
-use skiff_api::kind::{self, ResourceInfo};
 use skiff_api::object;
-use skiff_api::schema::{Message, Schema};
-use skiff_api::status::{ApiResult, ApiStatus, Subject};
+use skiff_api::status::{ApiResult, ApiStatus};
 use skiff_api::{canonical, time};
-use skiff_store::watch_cache::{Attributes, Cache, CacheError, CacheOptions, CachedObject};
+use skiff_store::watch_cache::CacheError;
 use skiff_store::{Compare, DynStore, KeyValue, Operation, StoreError, Txn, TxnOutcome};
 
 use crate::strategy::Strategy;
 
+mod lookup;
+mod resource;
+
+pub use lookup::{Lookup, value_of};
+pub use resource::Resource;
+
 /// How often a read-change-write is tried before its conflict is reported, as in Kubernetes' GuaranteedUpdate.
 pub const CONFLICT_RETRIES_MAX: usize = 5;
-
-/// Read access to every cache, for admission, authorizers and authenticators. Never blocks, may be a moment behind.
-pub trait Lookup: Send + Sync {
-    /// The cached object, decoded, with its resourceVersion.
-    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>>;
-    /// All cached objects, in key order; `namespace` `""` = all namespaces.
-    fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>>;
-    /// Those whose selectable field (`spec.nodeName`) has this value; nothing else is decoded.
-    fn list_by_field(&self, group: &str, resource: &str, namespace: &str, field: &str, value: &str) -> Vec<Arc<Value>> {
-        let pointer = format!("/{}", field.replace('.', "/"));
-        let mut found = self.list(group, resource, namespace);
-        found.retain(|item| object::str_at(item, &pointer) == value);
-        found
-    }
-    /// Grows whenever anything in the resource's cache changes: lets a reader keep what it computed.
-    fn version(&self, group: &str, resource: &str) -> u64;
-}
-
-/// One served resource.
-pub struct Resource {
-    pub info: &'static ResourceInfo,
-    pub strategy: Arc<dyn Strategy>,
-    /// `/registry/pods/`: with the prefix, ends with a slash.
-    pub key_prefix: String,
-    pub cache: Arc<Cache>,
-    /// The kind in the field table; absent for kinds that it does not know.
-    pub message: Option<&'static Message>,
-    /// The row of the `status` subresource, if there is one.
-    pub status: Option<&'static ResourceInfo>,
-    /// `v1`, `apps/v1`.
-    pub api_version: String,
-    changes: OnceLock<Arc<AtomicU64>>,
-}
-
-impl Resource {
-    /// The storage key of an object.
-    pub fn key(&self, namespace: &str, name: &str) -> String {
-        if self.info.namespaced {
-            format!("{}{namespace}/{name}", self.key_prefix)
-        } else {
-            format!("{}{name}", self.key_prefix)
-        }
-    }
-    /// How many bytes `{"kind":"Pod","apiVersion":"v1",` takes at the start of an object's bytes: items of a list lack it.
-    pub fn type_prefix_len(&self) -> usize {
-        r#"{"kind":"","apiVersion":"","#.len() + self.info.kind.len() + self.api_version.len()
-    }
-    /// For errors about one object.
-    pub fn subject<'a>(&self, name: &'a str) -> Subject<'a> {
-        Subject {
-            group: self.info.group,
-            resource: self.info.resource,
-            name,
-        }
-    }
-    /// For `Invalid` errors, which name the Kind.
-    pub fn kind_subject<'a>(&self, name: &'a str) -> Subject<'a> {
-        Subject {
-            // Events of both groups are one kind inside Kubernetes, and its errors name that one.
-            group: if self.info.kind_group == "events.k8s.io" { "" } else { self.info.kind_group },
-            resource: self.info.kind,
-            name,
-        }
-    }
-}
 
 /// An object as stored.
 #[derive(Clone, Debug)]
@@ -288,65 +226,6 @@ pub enum Put {
     BookkeepingChanged,
 }
 
-impl Resource {
-    /// The bytes at rest of an object.
-    pub fn encode(&self, value: &Value) -> Bytes {
-        if self.strategy.converts() {
-            canonical::to_bytes(&self.strategy.to_storage(value.clone()))
-        } else {
-            canonical::to_bytes(value)
-        }
-    }
-    /// An object from its bytes at rest.
-    pub fn decode(&self, bytes: &[u8], revision: u64) -> ApiResult<Value> {
-        let value = parse(bytes)?;
-        let mut value = if self.strategy.converts() {
-            self.strategy.from_storage(value)
-        } else {
-            value
-        };
-        set_resource_version(&mut value, revision);
-        Ok(value)
-    }
-    /// Whether a write waits until the cache shows it, so that admission and authorisation of the next request see it.
-    /// Hot kinds that neither reads do not.
-    fn follows_writes(&self) -> bool {
-        !matches!(self.info.resource, "events" | "leases" | "pods")
-    }
-    /// Counts the changes of the cache, from the first call on.
-    fn changes(&self) -> u64 {
-        let counter = self.changes.get_or_init(|| {
-            let counter = Arc::new(AtomicU64::new(1));
-            tokio::spawn(count_changes(Arc::downgrade(&self.cache), Arc::downgrade(&counter)));
-            counter
-        });
-        counter.load(Ordering::Acquire)
-    }
-}
-
-/// Follows a cache and bumps the counter at each change, until either is gone.
-async fn count_changes(cache: Weak<Cache>, counter: Weak<AtomicU64>) {
-    loop {
-        let Some(watcher) = cache.upgrade().map(|cache| cache.watch(None)) else {
-            return;
-        };
-        let Ok(mut watcher) = watcher else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        loop {
-            let batch = watcher.next().await;
-            match counter.upgrade() {
-                Some(counter) => counter.fetch_add(1, Ordering::AcqRel),
-                None => return,
-            };
-            if batch.is_err() {
-                break;
-            }
-        }
-    }
-}
-
 /// The reason that follows `Operation cannot be fulfilled on …`.
 pub const OBJECT_MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
@@ -392,46 +271,6 @@ pub fn store_status(error: StoreError) -> Box<ApiStatus> {
     }
 }
 
-/// A cached object, decoded.
-pub fn value_of(object: &CachedObject) -> Option<Arc<Value>> {
-    serde_json::from_slice(&object.bytes).ok().map(Arc::new)
-}
-
-impl Lookup for Registry {
-    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        let resource = self.resource(group, resource)?;
-        value_of(&*resource.cache.get(&resource.key(namespace, name))?)
-    }
-    fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
-        let Some(resource) = self.resource(group, resource) else {
-            return Vec::new();
-        };
-        let namespace = (!namespace.is_empty()).then_some(namespace);
-        resource
-            .cache
-            .list(namespace)
-            .iter()
-            .filter_map(|object| value_of(object))
-            .collect()
-    }
-    fn list_by_field(&self, group: &str, resource: &str, namespace: &str, field: &str, value: &str) -> Vec<Arc<Value>> {
-        let Some(resource) = self.resource(group, resource) else {
-            return Vec::new();
-        };
-        let namespace = (!namespace.is_empty()).then_some(namespace);
-        let matches = |object: &CachedObject| object.fields.iter().any(|(f, v)| *f == field && v == value);
-        let objects = resource.cache.list(namespace);
-        objects
-            .iter()
-            .filter(|object| matches(object))
-            .filter_map(|object| value_of(object))
-            .collect()
-    }
-    fn version(&self, group: &str, resource: &str) -> u64 {
-        self.resource(group, resource).map_or(0, |resource| resource.changes())
-    }
-}
-
 impl Registry {
     /// The registry of `strategies` below `prefix`, with every cache started and filled.
     pub async fn start(store: DynStore, prefix: &str, strategies: Vec<Arc<dyn Strategy>>) -> ApiResult<Arc<Self>> {
@@ -455,52 +294,5 @@ impl Registry {
             resource.cache.fresh().await.map_err(cache_status)?;
         }
         Ok(Arc::new(registry))
-    }
-}
-
-impl Resource {
-    fn start(store: &DynStore, prefix: &str, strategy: Arc<dyn Strategy>) -> Self {
-        let info = strategy.info();
-        let key_prefix = format!("{prefix}/{}/", strategy.storage_resource());
-        let extracting = strategy.clone();
-        let extract = Arc::new(move |bytes: &[u8]| attributes(&*extracting, bytes));
-        let cache = Cache::start(
-            store.clone(),
-            &key_prefix,
-            extract,
-            strategy.decorate(),
-            CacheOptions::default(),
-        );
-        Self {
-            info,
-            strategy,
-            key_prefix,
-            cache,
-            message: Schema::get().message_for(info.kind_group, info.kind_version, info.kind),
-            status: kind::find(info.group, info.version, info.resource, "status"),
-            api_version: kind::api_version(info.kind_group, info.kind_version),
-            changes: OnceLock::new(),
-        }
-    }
-}
-
-/// What selectors may ask of an object.
-fn attributes(strategy: &dyn Strategy, bytes: &[u8]) -> Attributes {
-    let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
-        return Attributes::default();
-    };
-    let value = if strategy.converts() {
-        strategy.from_storage(value)
-    } else {
-        value
-    };
-    let mut fields = strategy.selectable_fields(&value);
-    fields.push(("metadata.name", object::name(&value).to_owned()));
-    if strategy.info().namespaced {
-        fields.push(("metadata.namespace", object::namespace(&value).to_owned()));
-    }
-    Attributes {
-        labels: object::labels(&value),
-        fields,
     }
 }

@@ -16,10 +16,19 @@ use crate::admission::{AdmissionRequest, Operation};
 use crate::body::{Body, RequestBody};
 use crate::clock;
 use crate::negotiate::Form;
-use crate::registry::{CONFLICT_RETRIES_MAX, Put, Stored};
-use crate::strategy::Strategy;
+use crate::registry::{CONFLICT_RETRIES_MAX, Put, Stored, set_resource_version};
 
 mod plan;
+
+/// Kinds of which a delete answers the last state rather than a Status.
+const RETURNED: [&str; 6] = [
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "pods",
+    "podtemplates",
+    "resourcequotas",
+    "serviceaccounts",
+];
 
 use plan::{Plan, plan};
 
@@ -29,6 +38,10 @@ pub async fn handle(scope: Scope, body: RequestBody) -> ApiResult<Response<Body>
     let mut warnings = Vec::new();
     let outcome = delete_one(&scope, &scope.namespace, &scope.name, &options, &mut warnings).await?;
     let mut response = match outcome {
+        Outcome::Gone(value) if RETURNED.contains(&scope.resource.info.resource) => {
+            let revision = object::resource_version(&value).parse().unwrap_or(0);
+            reply::object(&scope, &form, 200, &write::served(&value, revision))?
+        }
         Outcome::Gone(value) => reply::status(&form, 200, &success(&scope, &value))?,
         Outcome::Waiting(bytes) => {
             // 202 tells a client of the old option that its dependents go first.
@@ -125,7 +138,10 @@ pub async fn delete_one(
         let strategy = &*scope.resource.strategy;
         match plan(strategy, &stored.value, options, clock::now_seconds()) {
             Plan::Nothing => return Ok(Outcome::Waiting(write::served(&stored.value, stored.revision))),
-            Plan::Mark(_) | Plan::Remove if options.dry_run => return Ok(dry_outcome(strategy, &stored, options)),
+            Plan::Mark(value) if options.dry_run => {
+                return Ok(Outcome::Waiting(write::served(&value, stored.revision)));
+            }
+            Plan::Remove(value) if options.dry_run => return Ok(Outcome::Gone(value)),
             Plan::Mark(mut value) => {
                 object::metadata_mut(&mut value).remove("resourceVersion");
                 let put = write::put(scope, &stored.key, stored.revision, Some(&stored.value), Some(&value)).await?;
@@ -133,23 +149,16 @@ pub async fn delete_one(
                     return Ok(Outcome::Waiting(bytes));
                 }
             }
-            Plan::Remove => {
+            Plan::Remove(mut value) => {
                 let put = write::put(scope, &stored.key, stored.revision, Some(&stored.value), None).await?;
-                if let Put::Done { .. } = put {
-                    return Ok(Outcome::Gone(stored.value));
+                if let Put::Done { revision, .. } = put {
+                    set_resource_version(&mut value, revision);
+                    return Ok(Outcome::Gone(value));
                 }
             }
         }
     }
     Err(write::conflict(&scope.resource, name))
-}
-
-fn dry_outcome(strategy: &dyn Strategy, stored: &Stored, options: &DeleteOptions) -> Outcome {
-    match plan(strategy, &stored.value, options, clock::now_seconds()) {
-        Plan::Mark(value) => Outcome::Waiting(write::served(&value, stored.revision)),
-        Plan::Nothing => Outcome::Waiting(write::served(&stored.value, stored.revision)),
-        Plan::Remove => Outcome::Gone(stored.value.clone()),
-    }
 }
 
 fn check_preconditions(scope: &Scope, name: &str, options: &DeleteOptions, stored: &Stored) -> ApiResult<()> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::Value;
-use skiff_api::codec;
+use skiff_api::codec::{self, CodecError, Decoded};
 use skiff_api::kind;
 use skiff_api::object;
 use skiff_api::patch::managed::{self, WriteContext};
@@ -81,6 +81,8 @@ pub async fn apply(write: &mut Write<'_>, document: &Bytes) -> ApiResult<(u16, B
         let live = stored.as_ref().map(|stored| &stored.value);
         let merged = with_context(write, message, |context| managed::apply(live, &applied, context, force));
         let mut merged = merged.map_err(|error| error.into_status())?;
+        merged = codec::json::normalize(&merged, message)
+            .map_err(|error| ApiStatus::bad_request(format!("failed to convert the applied object: {error}")))?;
         let Some(stored) = stored else {
             match create::run(write, merged, Managed::Done).await {
                 Ok(bytes) => return Ok((201, bytes)),
@@ -101,8 +103,14 @@ pub async fn apply(write: &mut Write<'_>, document: &Bytes) -> ApiResult<(u16, B
 fn decode(write: &mut Write<'_>, document: &Bytes, message: &'static Message) -> ApiResult<Value> {
     let scope = write.scope;
     let resource = write.resource();
-    let decoded = codec::yaml::decode(document, Some(message))
-        .map_err(|error| ApiStatus::bad_request(format!("error decoding YAML: {error}")))?;
+    let refuse = |error: CodecError| ApiStatus::bad_request(format!("error decoding YAML: {error}"));
+    let checked = codec::yaml::decode(document, Some(message)).map_err(refuse)?;
+    // What is applied is what was written: Go's zero values of fields left out are nobody's wish.
+    let written = codec::yaml::decode(document, None).map_err(refuse)?;
+    let decoded = Decoded {
+        value: written.value,
+        problems: checked.problems,
+    };
     let (version, given_kind) = (object::api_version(&decoded.value), object::kind(&decoded.value));
     if version.is_empty() || given_kind.is_empty() {
         let (group, number) = kind::split_api_version(version);

@@ -17,23 +17,23 @@ pub(super) enum Plan {
     Nothing,
     /// Store this marked state.
     Mark(Value),
-    /// Take it out of the store.
-    Remove,
+    /// Take it out of the store; how it looks at its end.
+    Remove(Value),
 }
 
 pub(super) fn plan(strategy: &dyn Strategy, old: &Value, options: &DeleteOptions, now: i64) -> Plan {
     let mut new = old.clone();
     set_finalizers(&mut new, &finalizers(old, options));
     let was_terminating = object::is_terminating(old);
-    let period = match strategy.delete_mode(old, options.grace_period_seconds) {
-        DeleteMode::Immediate => 0,
-        DeleteMode::Graceful { grace_period_seconds } => grace_period_seconds,
+    let (period, graceful) = match strategy.delete_mode(old, options.grace_period_seconds) {
+        DeleteMode::Immediate => (0, false),
+        DeleteMode::Graceful { grace_period_seconds } => (grace_period_seconds, true),
     };
     if was_terminating {
         shorten(&mut new, options.grace_period_seconds, period);
     } else {
         let waits = period > 0 || strategy.has_finalizers(&new);
-        if waits {
+        if waits || graceful {
             mark(&mut new, now, period);
             strategy.begin_deletion(&mut new);
         }
@@ -41,7 +41,7 @@ pub(super) fn plan(strategy: &dyn Strategy, old: &Value, options: &DeleteOptions
     let left = object::int_at(&new, "/metadata/deletionGracePeriodSeconds").unwrap_or(0);
     let stays = strategy.has_finalizers(&new) || (object::is_terminating(&new) && left > 0);
     if !stays {
-        Plan::Remove
+        Plan::Remove(new)
     } else if new == *old {
         Plan::Nothing
     } else {
@@ -139,7 +139,7 @@ mod tests {
         let object = json!({"metadata": {"name": "a"}});
         assert_eq!(
             plan(&*immediate(), &object, &DeleteOptions::default(), NOW),
-            Plan::Remove
+            Plan::Remove(object.clone())
         );
     }
 
@@ -178,7 +178,10 @@ mod tests {
             ..DeleteOptions::default()
         };
         let foreground = json!({"metadata": {"name": "a", "finalizers": [FOREGROUND]}});
-        assert_eq!(plan(&*immediate(), &foreground, &background, NOW), Plan::Remove);
+        assert!(matches!(
+            plan(&*immediate(), &foreground, &background, NOW),
+            Plan::Remove(_)
+        ));
     }
 
     #[test]
@@ -212,6 +215,6 @@ mod tests {
             grace_period_seconds: Some(0),
             ..DeleteOptions::default()
         };
-        assert_eq!(plan(&Graceful, &marked, &now, NOW + 1), Plan::Remove);
+        assert!(matches!(plan(&Graceful, &marked, &now, NOW + 1), Plan::Remove(_)));
     }
 }
