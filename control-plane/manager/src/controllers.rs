@@ -1,6 +1,7 @@
 //! Which controllers there are, and which changes wake which of their keys.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -8,15 +9,16 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use skiff_controllers::{
-    Caches, DeploymentController, Network, NodeIpamController, NodeLifecycleController, ObjectKey, PodGcController,
-    ReplicaSetController, RootCaController, ServiceAccountController, TaintEvictionController, controller_of,
-    no_execute, selects,
+    Caches, Controller, DeploymentController, EventDraft, Network, NodeIpamController, NodeLifecycleController,
+    ObjectKey, PodGcController, Regarding, ReplicaSetController, Resource, RootCaController, ServiceAccountController,
+    TaintEvictionController, controller_of, no_execute, selects,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ManagerConfig, NODE_MASK_SIZE};
 use crate::executor::Executor;
+use crate::recorder::{Recorder, Style};
 use crate::runner::Runner;
 
 /// Keys of one controller that are worked on at once (Kubernetes' `--concurrent-*-syncs`).
@@ -24,6 +26,9 @@ const WORKERS: usize = 5;
 
 pub(crate) struct Controllers {
     caches: Arc<Caches>,
+    recorder: Recorder,
+    /// This process leads: it may speak.
+    leading: AtomicBool,
     deployments: Arc<Runner<DeploymentController>>,
     replica_sets: Arc<Runner<ReplicaSetController>>,
     node_lifecycle: Arc<Runner<NodeLifecycleController>>,
@@ -35,7 +40,12 @@ pub(crate) struct Controllers {
 }
 
 impl Controllers {
-    pub(crate) fn new(caches: &Arc<Caches>, executor: &Executor, config: &ManagerConfig) -> Arc<Self> {
+    pub(crate) fn new(
+        caches: &Arc<Caches>,
+        executor: &Executor,
+        recorder: &Recorder,
+        config: &ManagerConfig,
+    ) -> Arc<Self> {
         fn runner<C: skiff_controllers::Controller>(
             controller: C,
             caches: &Arc<Caches>,
@@ -50,6 +60,8 @@ impl Controllers {
         });
         Arc::new(Controllers {
             caches: caches.clone(),
+            recorder: recorder.clone(),
+            leading: AtomicBool::new(false),
             deployments: runner(DeploymentController, caches, executor),
             replica_sets: runner(ReplicaSetController, caches, executor),
             node_lifecycle: runner(
@@ -81,6 +93,7 @@ impl Controllers {
 
     /// Starts all workers.
     pub(crate) fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        self.leading.store(true, Ordering::Relaxed);
         self.wake_all();
         self.deployments.start(WORKERS, tasks, stop);
         self.replica_sets.start(WORKERS, tasks, stop);
@@ -92,6 +105,11 @@ impl Controllers {
         self.pod_gc.start(1, tasks, stop);
         self.service_accounts.start(1, tasks, stop);
         self.root_ca.start(1, tasks, stop);
+    }
+
+    /// The term is over.
+    pub(crate) fn stopped(&self) {
+        self.leading.store(false, Ordering::Relaxed);
     }
 
     /// A new leader looks at everything once: delays and wakes of an earlier term are gone.
@@ -216,6 +234,9 @@ impl Controllers {
                 .map(|taint| format!("{}={}", taint.key, taint.value.as_deref().unwrap_or("")))
                 .collect();
             self.caches.taint_changes.note(&key.name, 0, taints.join(","), now);
+            if old.is_none() && self.leading.load(Ordering::Relaxed) {
+                self.register(node);
+            }
         }
         self.wake_node(&key);
         if let Some(ipam) = self
@@ -225,6 +246,18 @@ impl Controllers {
         {
             ipam.queue.add(NodeIpamController::key());
         }
+    }
+
+    fn register(&self, node: &Node) {
+        let name = node.metadata.name.as_deref().unwrap_or("");
+        let draft = EventDraft {
+            regarding: Regarding::of(&Resource::NODE, &node.metadata),
+            warning: false,
+            reason: "RegisteredNode",
+            message: format!("Node {name} event: Registered Node {name} in Controller"),
+        };
+        self.recorder
+            .record(NodeLifecycleController::NAME, Style::Source, draft);
     }
 
     fn wake_node(&self, key: &ObjectKey) {

@@ -167,3 +167,71 @@ impl Election {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeApi;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn election(api: &FakeApi, identity: &str) -> Election {
+        let times = LeaseTimes {
+            duration: Duration::from_secs(3600),
+            renew_deadline: Duration::from_secs(1800),
+            retry: Duration::from_millis(2),
+        };
+        Election {
+            requests: api.requests(),
+            lease: "kube-scheduler",
+            identity: identity.into(),
+            times,
+        }
+    }
+
+    fn holder(api: &FakeApi) -> String {
+        let lease = api.get(&format!("{LEASES}/kube-scheduler")).unwrap();
+        lease["spec"]["holderIdentity"].as_str().unwrap_or("").to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_given_back_is_taken_at_once_by_the_next() {
+        let api = FakeApi::default();
+        let (first, second) = (election(&api, "one"), election(&api, "two"));
+        let (stop_first, stop_second) = (CancellationToken::new(), CancellationToken::new());
+        let leaders = Arc::new(AtomicUsize::new(0));
+        let work = |stop: CancellationToken| {
+            let leaders = leaders.clone();
+            move |term: CancellationToken| {
+                let (leaders, stop) = (leaders.clone(), stop.clone());
+                async move {
+                    assert_eq!(leaders.fetch_add(1, Ordering::SeqCst), 0, "two leaders at once");
+                    stop.cancel();
+                    term.cancelled().await;
+                    leaders.fetch_sub(1, Ordering::SeqCst);
+                }
+            }
+        };
+        first.run(stop_first.clone(), work(stop_first)).await;
+        assert_eq!(holder(&api), "");
+        second.run(stop_second.clone(), work(stop_second)).await;
+        assert_eq!(holder(&api), "");
+        let lease = api.get(&format!("{LEASES}/kube-scheduler")).unwrap();
+        assert_eq!(lease["spec"]["leaseTransitions"], 1);
+    }
+
+    #[tokio::test]
+    async fn a_held_lease_is_left_alone_until_it_stands_still_for_its_duration() {
+        let api = FakeApi::default();
+        let (one, mut two) = (election(&api, "one"), election(&api, "two"));
+        assert!(matches!(one.try_hold(&mut Rival::default()).await, Ok(Look::Held)));
+        let mut rival = Rival::default();
+        assert!(matches!(two.try_hold(&mut rival).await, Ok(Look::Lost)));
+        assert!(matches!(one.try_hold(&mut Rival::default()).await, Ok(Look::Held)));
+        assert_eq!(holder(&api), "one");
+        two.times.duration = Duration::ZERO;
+        assert!(matches!(two.try_hold(&mut rival).await, Ok(Look::Held)));
+        assert_eq!(holder(&api), "two");
+        assert!(matches!(one.try_hold(&mut Rival::default()).await, Ok(Look::Lost)));
+    }
+}

@@ -94,8 +94,9 @@ impl Executor {
             }
             Err(error) => {
                 let message = error.to_string();
-                let conflict = error.code() == 409 && !error.is_reason("AlreadyExists");
-                let expected_race = conflict || (error.is_not_found() && verb == FailedVerb::Patch);
+                let expected_race = (error.code() == 409 && !error.is_reason("AlreadyExists"))
+                    || (error.is_not_found() && verb == FailedVerb::Patch)
+                    || error.is_namespace_terminating();
                 if let Some(mut event) = outcome.and_then(|o| o.on_failure.clone()).filter(|_| !expected_race) {
                     event.message = event.message.replace("{error}", &message);
                     self.recorder.record(component, Style::Source, event);
@@ -237,6 +238,7 @@ impl Executor {
                     code: 409,
                     reason: "Conflict".to_owned(),
                     message,
+                    causes: Vec::new(),
                 })
             }
         }
@@ -283,3 +285,6 @@ fn controller_uid(object: &Value) -> Option<&str> {
 fn is_terminating(object: &Value) -> bool {
     skiff_api::object::is_terminating(object)
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,8 @@ mod recorder;
 mod requests;
 mod runner;
 mod scheduling;
+#[cfg(test)]
+mod testing;
 mod wiring;
 mod written;
 

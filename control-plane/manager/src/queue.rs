@@ -259,7 +259,9 @@ mod tests {
         let mut state = State::new();
         let delays: Vec<u128> = (0..4).map(|_| state.failed(&"a").as_millis()).collect();
         assert_eq!(delays, [5, 10, 20, 40]);
-        (0..40).for_each(|_| drop(state.failed(&"a")));
+        for _ in 0..40 {
+            state.failed(&"a");
+        }
         assert_eq!(state.failed(&"a"), BACKOFF_MAX);
     }
 }

@@ -9,12 +9,20 @@ use serde_json::Value;
 use skiff_controllers::{ObjectKey, Resource};
 use thiserror::Error;
 
+/// The cause by which the API server says that a namespace takes nothing new.
+const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
+
 /// What went wrong with a request.
 #[derive(Debug, Error)]
 pub(crate) enum RequestError {
     /// The API server refused; the text is its own.
     #[error("{message}")]
-    Refused { code: u16, reason: String, message: String },
+    Refused {
+        code: u16,
+        reason: String,
+        message: String,
+        causes: Vec<String>,
+    },
     #[error("reach the API server")]
     Unreachable(#[source] Box<kube::Error>),
     #[error("read the API server's answer")]
@@ -30,6 +38,10 @@ impl RequestError {
     }
     pub(crate) fn is_not_found(&self) -> bool {
         self.code() == 404
+    }
+    /// The namespace is on its way out: whatever was to be made there is not wanted any more.
+    pub(crate) fn is_namespace_terminating(&self) -> bool {
+        matches!(self, RequestError::Refused { causes, .. } if causes.iter().any(|one| one == NAMESPACE_TERMINATING))
     }
     pub(crate) fn is_reason(&self, wanted: &str) -> bool {
         matches!(self, RequestError::Refused { reason, .. } if reason == wanted)
@@ -58,6 +70,20 @@ struct Refusal {
     reason: String,
     #[serde(default)]
     message: String,
+    #[serde(default)]
+    details: RefusalDetails,
+}
+
+#[derive(Deserialize, Default)]
+struct RefusalDetails {
+    #[serde(default)]
+    causes: Vec<RefusalCause>,
+}
+
+#[derive(Deserialize)]
+struct RefusalCause {
+    #[serde(default)]
+    reason: String,
 }
 
 /// One identity's way to the API.
@@ -150,17 +176,19 @@ fn read(bytes: &Bytes) -> Result<Written, RequestError> {
 }
 
 fn refused(status: StatusCode, bytes: &Bytes) -> RequestError {
-    let refusal: Option<Refusal> = serde_json::from_slice(bytes).ok();
-    let (reason, message) = refusal.map_or_else(Default::default, |refusal| (refusal.reason, refusal.message));
-    let message = if message.is_empty() {
-        format!("the server answered {status}")
-    } else {
-        message
-    };
-    RequestError::Refused {
-        code: status.as_u16(),
-        reason,
-        message,
+    match serde_json::from_slice::<Refusal>(bytes) {
+        Ok(refusal) if !refusal.message.is_empty() => RequestError::Refused {
+            code: status.as_u16(),
+            reason: refusal.reason,
+            message: refusal.message,
+            causes: refusal.details.causes.into_iter().map(|cause| cause.reason).collect(),
+        },
+        _ => RequestError::Refused {
+            code: status.as_u16(),
+            reason: String::new(),
+            message: format!("the server answered {status}"),
+            causes: Vec::new(),
+        },
     }
 }
 

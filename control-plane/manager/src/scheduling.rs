@@ -116,7 +116,7 @@ impl Scheduling {
         } else if let Some(node) = node_name(new) {
             let known = old.filter(|old| node_name(old).is_some() && same_for_scheduling(old, new));
             if known.is_none() {
-                let info = Arc::new(PodInfo::new(new.clone()));
+                let info = Arc::new(PodInfo::placed(new));
                 let mut picture = self.picture();
                 picture.waiting.forget(&key);
                 picture.cluster.place_pod(node, info);

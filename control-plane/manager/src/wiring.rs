@@ -37,11 +37,9 @@ pub(crate) async fn run(clients: Clients, config: ManagerConfig, shutdown: Cance
     let for_controllers = Requests::new(clients.controllers, CONTROLLER_MANAGER);
     let for_scheduler = Requests::new(clients.scheduler, SCHEDULER);
     let caches = Arc::new(Caches::default());
-    let executor = Executor::new(
-        for_controllers.clone(),
-        Recorder::start(for_controllers.clone(), host.clone()),
-    );
-    let controllers = Controllers::new(&caches, &executor, &config);
+    let events_of_controllers = Recorder::start(for_controllers.clone(), host.clone());
+    let executor = Executor::new(for_controllers.clone(), events_of_controllers.clone());
+    let controllers = Controllers::new(&caches, &executor, &events_of_controllers, &config);
     let namespaces = Namespaces::new(caches.clone(), for_controllers.clone(), executor.clone());
     let collector = {
         let (runner, namespaces) = (
@@ -75,6 +73,7 @@ pub(crate) async fn run(clients: Clients, config: ManagerConfig, shutdown: Cance
                 namespaces.start(collector.served(), &tasks, &term);
                 events::start(requests, executor, ttl, &tasks, &term);
                 end(&tasks, &term).await;
+                controllers.stopped();
             }
         };
         let scheduler_term = |term: CancellationToken| {

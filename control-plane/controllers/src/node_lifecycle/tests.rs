@@ -121,3 +121,30 @@ fn a_node_that_never_reported_is_given_time_and_kept_free() {
     "#]]
     .assert_eq(&plan(&world(Arc::new(young), 1)));
 }
+
+#[test]
+fn a_second_plan_is_empty() {
+    for conditions in [READY, "{type: Ready, status: 'False'}", "{type: Ready, status: 'True'}, {type: PIDPressure, status: 'True'}"] {
+        let mut node = world(node("{key: node.kubernetes.io/not-ready, effect: NoSchedule}", conditions), 50);
+        let mut plans = 0;
+        loop {
+            let plan = reconcile(&node, GRACE, &Context { now: now(), failure: None });
+            if plan.is_empty() {
+                break;
+            }
+            plans += 1;
+            assert!(plans < 4, "never settles: {}", describe(&plan));
+            let mut object = serde_json::to_value(&*node.node).unwrap();
+            for action in plan.actions.iter().chain(&plan.status) {
+                if let Action::Patch { patch, .. } = action {
+                    for (part, fields) in patch.as_object().unwrap() {
+                        for (field, value) in fields.as_object().unwrap() {
+                            object[part.as_str()][field.as_str()] = value.clone();
+                        }
+                    }
+                }
+            }
+            node.node = Arc::new(serde_json::from_value(object).unwrap());
+        }
+    }
+}
