@@ -50,7 +50,18 @@ pub(crate) async fn pull(
                 .pod(pod, texts::pulled(name, &reference, took, took, image.size_bytes));
             ready(name, attempt, &reference, &image)
         }
-        Err(error) => failed(name, error.reason(), &why(&error)),
+        Err(error) => {
+            // A pod that ran here before goes on with the image that it had: a container must be able to start again
+            // while the registry is out of reach, whatever its pull policy.
+            if attempt > 0
+                && let Ok(image) = runtime.ensure_image(&reference, false, &[]).await
+            {
+                ctx.events.pod(pod, texts::pull_failed(name, &reference, &why(&error)));
+                ctx.events.pod(pod, texts::already_present(name, &reference));
+                return ready(name, attempt, &reference, &image);
+            }
+            failed(name, error.reason(), &why(&error))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! An agent that comes back, with and without the server.
 
 use serde_json::json;
+use skiff_runtime::RuntimeError;
 
 use super::harness::Harness;
 
@@ -102,4 +103,25 @@ async fn a_status_that_someone_else_changed_is_set_right() {
     }
     harness.api.put(&Harness::path("web"), pod);
     harness.eventually("Ready again", || ready() == "True").await;
+}
+
+#[tokio::test]
+async fn a_container_starts_again_while_the_registry_is_out_of_reach() {
+    let harness = Harness::start().await;
+    let container = json!({ "name": "web", "image": "hello:v1", "imagePullPolicy": "Always" });
+    harness.create("web", json!({ "containers": [container] }));
+    harness.running("web").await;
+    let error = RuntimeError::Pull {
+        reference: "hello:v1".to_owned(),
+        why: "i/o timeout".to_owned(),
+    };
+    harness.runtime.fail_next("ensure_image", error);
+    harness.runtime.exit("web", "web", 1, "Error", "");
+    harness
+        .eventually("a restart", || harness.container("web")["restartCount"] == 1)
+        .await;
+    let event = "Failed Failed to pull image \"hello:v1\": i/o timeout".to_owned();
+    harness
+        .eventually("the event", || harness.api.events().contains(&event))
+        .await;
 }
