@@ -125,18 +125,11 @@ impl Client {
         }
         let (lines, receiver) = mpsc::unbounded_channel();
         let mut body = response.into_body();
+        // Ends with its reader: a watch that stays open holds one of the connection's streams.
         tokio::spawn(async move {
-            let mut rest: Vec<u8> = Vec::new();
-            while let Some(Ok(frame)) = body.frame().await {
-                let Ok(data) = frame.into_data() else { continue };
-                rest.extend_from_slice(&data);
-                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                    let line = Bytes::copy_from_slice(&rest[..end]);
-                    rest.drain(..=end);
-                    if lines.send(line).is_err() {
-                        return;
-                    }
-                }
+            tokio::select! {
+                () = lines.closed() => {}
+                () = forward(&mut body, &lines) => {}
             }
         });
         Ok(receiver)
@@ -149,6 +142,22 @@ impl Client {
             bail!("watch {path}: {}", response.status());
         }
         Ok(response.into_body())
+    }
+}
+
+/// Splits a body into lines until it ends.
+async fn forward(body: &mut Incoming, lines: &mpsc::UnboundedSender<Bytes>) {
+    let mut rest: Vec<u8> = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(data) = frame.into_data() else { continue };
+        rest.extend_from_slice(&data);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line = Bytes::copy_from_slice(&rest[..end]);
+            rest.drain(..=end);
+            if lines.send(line).is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub async fn run(table: &mut Table) -> Result<()> {
             .with_context(|| format!("no process {what}"))?;
         Ok(memory(pid))
     };
-    let (plane, agent, worker) = (memory(cluster.process.pid()), of("skiff agent")?, of("wasm-worker")?);
+    let (plane, agent, worker) = (memory(cluster.process.pid()), of("agent --server")?, of("wasm-worker")?);
     table.goal(
         "footprint: control plane idle, RSS",
         plane.rss_mb,
