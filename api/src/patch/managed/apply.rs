@@ -17,9 +17,9 @@ const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 pub enum ApplyError {
     #[error("metadata.managedFields must be nil")]
     ManagedFieldsSet,
-    /// A list with keys has two items of the same key.
-    #[error("failed to create typed patch object ({namespace}/{name}; {api_version}, Kind={kind}): {path}: duplicate entries for key {key}")]
-    Duplicate { namespace: String, name: String, api_version: String, kind: String, path: String, key: String },
+    /// A list with keys has two items of the same key. `object`: `NAMESPACE/NAME; APIVERSION, Kind=KIND`.
+    #[error("failed to create typed patch object ({object}): {path}: duplicate entries for key {key}")]
+    Duplicate { object: String, path: String, key: String },
     /// Others own what would change: (manager as shown, path).
     #[error("{}", conflict_text(conflicts))]
     Conflicts { conflicts: Vec<(String, String)> },
@@ -72,10 +72,13 @@ pub fn apply(live: Option<&Value>, applied: &Value, ctx: &WriteContext<'_>, forc
     let shape = Shape::of(ctx.message);
     if let Some((path, element)) = walk::duplicate(&applied, shape) {
         return Err(ApplyError::Duplicate {
-            namespace: object::namespace(&applied).to_owned(),
-            name: object::name(&applied).to_owned(),
-            api_version: ctx.api_version.to_owned(),
-            kind: ctx.kind.to_owned(),
+            object: format!(
+                "{}/{}; {}, Kind={}",
+                object::namespace(&applied),
+                object::name(&applied),
+                ctx.api_version,
+                ctx.kind
+            ),
             path,
             key: element.to_string(),
         });
