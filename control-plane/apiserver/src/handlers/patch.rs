@@ -144,7 +144,7 @@ async fn run(write: &mut Write<'_>, patch: &Patch) -> ApiResult<Bytes> {
         if names_version && !version.is_empty() {
             return Err(write::conflict(&scope.resource, &scope.name));
         }
-        update::check_identity(scope, &new, &stored)?;
+        update::check_name(&new, &scope.name)?;
         let mut new = new;
         create::check_namespace(&mut new, &scope.namespace)?;
         scope.resource.strategy.apply_defaults(&mut new);

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 use skiff_api::field::{FieldErrors, Path};
-use skiff_api::object::{self, as_map, bool_at, int_at, set_default, str_at};
+use skiff_api::object::{self, as_map, bool_at, int_at, metadata_mut, set_default, str_at};
 
 use super::common::{AGE, NAME, age, name, resource, text};
 use super::validate::immutable;
 use crate::admission::priority::SYSTEM_CLASSES;
-use crate::strategy::{Column, Strategy};
+use crate::strategy::{Column, Strategy, WriteContext};
 
 /// What users may give at most; the system's own classes lie above.
 const USER_VALUE_MAX: i64 = 1_000_000_000;
@@ -41,6 +41,10 @@ impl Strategy for PriorityClassStrategy {
         let map = as_map(object);
         set_default(map, "preemptionPolicy", POLICIES[0]);
         set_default(map, "value", 0);
+    }
+    fn prepare_for_create(&self, object: &mut Value, _ctx: &WriteContext) {
+        // Set once, and never raised.
+        metadata_mut(object).insert("generation".into(), 1.into());
     }
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         let (name, value) = (object::name(object), int_at(object, "/value").unwrap_or(0));
@@ -76,9 +80,6 @@ impl Strategy for PriorityClassStrategy {
         }
         let path = Path::new("preemptionPolicy");
         immutable(errors, &path, new.get("preemptionPolicy"), old.get("preemptionPolicy"));
-    }
-    fn tracks_generation(&self) -> bool {
-        true
     }
     fn columns(&self) -> &'static [Column] {
         COLUMNS
