@@ -66,7 +66,10 @@ impl Head {
     }
     /// A query parameter that is not empty.
     fn query(&self, key: &str) -> Option<String> {
-        Query::parse(self.0.uri.query().unwrap_or("")).get(key).map(str::to_owned).filter(|value| !value.is_empty())
+        Query::parse(self.0.uri.query().unwrap_or(""))
+            .get(key)
+            .map(str::to_owned)
+            .filter(|value| !value.is_empty())
     }
 }
 
@@ -98,7 +101,9 @@ struct Call {
 impl Registry {
     /// A registry whose files lie in `directory` (`<data_dir>/registry`), which is made if needed.
     pub fn open(directory: &Path) -> std::io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { storage: Storage::open(directory)? }))
+        Ok(Arc::new(Self {
+            storage: Storage::open(directory)?,
+        }))
     }
 
     async fn serve(&self, call: Call) -> Result<Response<Body>, OciError> {
@@ -161,9 +166,17 @@ impl Route for Registry {
         let outcome = if !authenticated {
             Err(OciError::new(401, Code::Unauthorized, "authentication required"))
         } else if !allowed {
-            Err(OciError::new(403, Code::Denied, "requested access to the resource is denied"))
+            Err(OciError::new(
+                403,
+                Code::Denied,
+                "requested access to the resource is denied",
+            ))
         } else {
-            self.serve(Call { head: Head(parts), body }).await
+            self.serve(Call {
+                head: Head(parts),
+                body,
+            })
+            .await
         };
         let mut response = outcome.unwrap_or_else(OciError::into_response);
         let headers = response.headers_mut();

@@ -39,7 +39,11 @@ pub struct UserInfo {
 
 impl UserInfo {
     pub fn anonymous() -> Self {
-        Self { name: "system:anonymous".into(), groups: vec!["system:unauthenticated".into()], ..Self::default() }
+        Self {
+            name: "system:anonymous".into(),
+            groups: vec!["system:unauthenticated".into()],
+            ..Self::default()
+        }
     }
     /// Adds `system:authenticated`, as the last group.
     #[must_use]
@@ -64,7 +68,9 @@ pub struct Credentials<'a> {
 
 /// Seconds since the epoch; a clock before it counts as 0.
 pub(crate) fn unix_now() -> i64 {
-    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let elapsed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -95,10 +101,17 @@ pub fn standard(
 #[derive(Debug, thiserror::Error)]
 pub enum AuthnError {
     #[error("read the token file {path}", path = path.display())]
-    TokenFile { path: std::path::PathBuf, source: std::io::Error },
+    TokenFile {
+        path: std::path::PathBuf,
+        source: std::io::Error,
+    },
     /// Names the line, never its content.
     #[error("token file {path}, line {line}: {why}", path = path.display())]
-    TokenLine { path: std::path::PathBuf, line: usize, why: &'static str },
+    TokenLine {
+        path: std::path::PathBuf,
+        line: usize,
+        why: &'static str,
+    },
     #[error("prepare the key of ServiceAccount tokens")]
     Key(#[source] jsonwebtoken::errors::Error),
 }

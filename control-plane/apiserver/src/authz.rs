@@ -39,9 +39,13 @@ pub struct Attributes {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    Allow { reason: String },
+    Allow {
+        reason: String,
+    },
     /// Someone else may allow it; if nobody does it is forbidden.
-    NoOpinion { reason: String },
+    NoOpinion {
+        reason: String,
+    },
 }
 
 #[async_trait]
@@ -65,5 +69,9 @@ impl Authorizer for Masters {
 
 /// The standard authorizers, in order: masters, nodes, RBAC. `rbac` is shared with reviews and escalation checks.
 pub fn standard(lookup: &Arc<dyn Lookup>, rbac: &Arc<rbac::Rbac>) -> Vec<Arc<dyn Authorizer>> {
-    vec![Arc::new(Masters), Arc::new(node::NodeAuthorizer::new(Arc::clone(lookup))), Arc::clone(rbac) as _]
+    vec![
+        Arc::new(Masters),
+        Arc::new(node::NodeAuthorizer::new(Arc::clone(lookup))),
+        Arc::clone(rbac) as _,
+    ]
 }

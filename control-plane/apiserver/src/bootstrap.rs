@@ -50,7 +50,9 @@ pub async fn ensure(registry: &Registry, pki: &Pki) -> ApiResult<()> {
 
 async fn ensure_object(registry: &Registry, wanted: Value) -> ApiResult<()> {
     let (group, _) = kind::split_api_version(object::api_version(&wanted));
-    let Some(resource) = registry.resource_of_kind(group, object::kind(&wanted)) else { return Ok(()) };
+    let Some(resource) = registry.resource_of_kind(group, object::kind(&wanted)) else {
+        return Ok(());
+    };
     let (namespace, name) = (object::namespace(&wanted), object::name(&wanted));
     let present = Lookup::get(registry, group, resource.info.resource, namespace, name);
     if present.is_some_and(|present| merged(&present, &wanted).is_none()) {
@@ -72,7 +74,9 @@ async fn ensure_object(registry: &Registry, wanted: Value) -> ApiResult<()> {
 /// `present` with what it lacks of `wanted`, or `None` when it lacks nothing. Only RBAC defaults are ever changed.
 fn merged(present: &Value, wanted: &Value) -> Option<Value> {
     let (group, _) = kind::split_api_version(object::api_version(wanted));
-    let hands_off = object::annotations(present).get(AUTOUPDATE).is_some_and(|value| value == "false");
+    let hands_off = object::annotations(present)
+        .get(AUTOUPDATE)
+        .is_some_and(|value| value == "false");
     if group != RBAC_GROUP || hands_off || object::is_terminating(present) {
         return None;
     }
@@ -134,7 +138,11 @@ pub fn rbac_defaults() -> Vec<Value> {
     }
     // `admin` is made of `edit`, which is made of `view`: three rounds reach the end whatever the order of names.
     for _ in 0..3 {
-        let roles: Vec<Value> = objects.iter().filter(|o| object::kind(o) == "ClusterRole").cloned().collect();
+        let roles: Vec<Value> = objects
+            .iter()
+            .filter(|o| object::kind(o) == "ClusterRole")
+            .cloned()
+            .collect();
         for object in &mut objects {
             if let Some(rules) = aggregated_rules(object, roles.iter()) {
                 object["rules"] = rules.into();

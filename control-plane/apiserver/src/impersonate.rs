@@ -36,14 +36,20 @@ impl Wanted {
     fn of(parts: &Parts) -> Self {
         let mut wanted = Self::default();
         for (name, value) in &parts.headers {
-            let Ok(value) = value.to_str().map(str::to_owned) else { continue };
+            let Ok(value) = value.to_str().map(str::to_owned) else {
+                continue;
+            };
             match name.as_str() {
                 "impersonate-user" => wanted.user = value,
                 "impersonate-uid" => wanted.uid = value,
                 "impersonate-group" => wanted.groups.push(value),
                 other => {
                     if let Some(key) = other.strip_prefix(EXTRA_PREFIX) {
-                        wanted.extra.entry(percent_decode(key).to_lowercase()).or_default().push(value);
+                        wanted
+                            .extra
+                            .entry(percent_decode(key).to_lowercase())
+                            .or_default()
+                            .push(value);
                     }
                 }
             }
@@ -64,7 +70,11 @@ impl Wanted {
             let quoted: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
             format!("[]string{{{}}}", quoted.join(", "))
         };
-        let groups = if self.groups.is_empty() { "[]string(nil)".to_owned() } else { list(&self.groups) };
+        let groups = if self.groups.is_empty() {
+            "[]string(nil)".to_owned()
+        } else {
+            list(&self.groups)
+        };
         let extra = if self.extra.is_empty() {
             "map[string][]string(nil)".to_owned()
         } else {
@@ -100,7 +110,11 @@ impl Wanted {
             questions.push(question(AUTHENTICATION_GROUP, "uids", "", "", &self.uid));
         }
         for (key, values) in &self.extra {
-            questions.extend(values.iter().map(|value| question(AUTHENTICATION_GROUP, "userextras", key, "", value)));
+            questions.extend(
+                values
+                    .iter()
+                    .map(|value| question(AUTHENTICATION_GROUP, "userextras", key, "", value)),
+            );
         }
         questions
     }
@@ -120,14 +134,21 @@ impl Wanted {
         } else if !listed(AUTHENTICATED) && !listed(UNAUTHENTICATED) {
             groups.push(AUTHENTICATED.into());
         }
-        UserInfo { name: self.user, uid: self.uid, groups, extra: self.extra }
+        UserInfo {
+            name: self.user,
+            uid: self.uid,
+            groups,
+            extra: self.extra,
+        }
     }
 }
 
 #[async_trait]
 impl UserFilter for Impersonation {
     async fn filter(&self, server: &Arc<ApiServer>, parts: &Parts, user: UserInfo) -> ApiResult<UserInfo> {
-        let Some(wanted) = Wanted::of(parts).complete()? else { return Ok(user) };
+        let Some(wanted) = Wanted::of(parts).complete()? else {
+            return Ok(user);
+        };
         for question in wanted.questions(&user) {
             if let Decision::NoOpinion { reason } = server.authorize(&question).await {
                 return Err(forbidden(&question, &reason));
@@ -155,16 +176,30 @@ mod tests {
         let groups = |headers: &[(&str, &str)]| wanted(headers).complete().unwrap().unwrap().into_user().groups;
         assert_eq!(groups(&[("Impersonate-User", "bob")]), ["system:authenticated"]);
         assert_eq!(
-            groups(&[("Impersonate-User", "bob"), ("Impersonate-Group", "a"), ("Impersonate-Group", "b")]),
+            groups(&[
+                ("Impersonate-User", "bob"),
+                ("Impersonate-Group", "a"),
+                ("Impersonate-Group", "b")
+            ]),
             ["a", "b", "system:authenticated"]
         );
         assert_eq!(
             groups(&[("Impersonate-User", "system:serviceaccount:ns:sa")]),
-            ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]
+            [
+                "system:serviceaccounts",
+                "system:serviceaccounts:ns",
+                "system:authenticated"
+            ]
         );
-        assert_eq!(groups(&[("Impersonate-User", "system:anonymous")]), ["system:unauthenticated"]);
         assert_eq!(
-            groups(&[("Impersonate-User", "system:anonymous"), ("Impersonate-Group", "system:unauthenticated")]),
+            groups(&[("Impersonate-User", "system:anonymous")]),
+            ["system:unauthenticated"]
+        );
+        assert_eq!(
+            groups(&[
+                ("Impersonate-User", "system:anonymous"),
+                ("Impersonate-Group", "system:unauthenticated")
+            ]),
             ["system:unauthenticated"]
         );
     }
@@ -180,7 +215,12 @@ mod tests {
         let asked: Vec<String> = wanted
             .questions(&UserInfo::default())
             .iter()
-            .map(|q| format!("{}|{}|{}|{}|{}", q.group, q.resource, q.subresource, q.namespace, q.name))
+            .map(|q| {
+                format!(
+                    "{}|{}|{}|{}|{}",
+                    q.group, q.resource, q.subresource, q.namespace, q.name
+                )
+            })
             .collect();
         assert_eq!(
             asked,

@@ -53,7 +53,11 @@ impl Route for CaRoute {
         if request.parts.method != Method::GET && request.parts.method != Method::HEAD {
             return Err(ApiStatus::method_not_allowed());
         }
-        Ok(response_with_type(200, "application/x-pem-file", Body::full(self.pki.ca_pem().to_owned())))
+        Ok(response_with_type(
+            200,
+            "application/x-pem-file",
+            Body::full(self.pki.ca_pem().to_owned()),
+        ))
     }
 }
 
@@ -65,7 +69,10 @@ pub struct JoinRoute {
 
 impl JoinRoute {
     pub fn new(pki: Arc<Pki>) -> Self {
-        Self { pki, bucket: Bucket::new() }
+        Self {
+            pki,
+            bucket: Bucket::new(),
+        }
     }
 }
 
@@ -78,22 +85,29 @@ impl Route for JoinRoute {
         Access::Authenticated
     }
     async fn handle(&self, server: &Arc<ApiServer>, request: PluginRequest) -> ApiResult<Response<Body>> {
-        let PluginRequest { parts, mut body, user, .. } = request;
+        let PluginRequest {
+            parts, mut body, user, ..
+        } = request;
         if parts.method != Method::POST {
             return Err(ApiStatus::method_not_allowed());
         }
         let renewing = node_name(&user).map(str::to_owned);
         if renewing.is_none() && !may_join(&user) {
-            let why = format!("User {:?} may not join a node: a bootstrap token or the node's certificate is needed",
-                user.name);
+            let why = format!(
+                "User {:?} may not join a node: a bootstrap token or the node's certificate is needed",
+                user.name
+            );
             return Err(ApiStatus::forbidden(Default::default(), &why));
         }
         if !self.bucket.take() {
-            return Err(ApiStatus::too_many_requests("too many nodes are joining, please try again later", 1));
+            return Err(ApiStatus::too_many_requests(
+                "too many nodes are joining, please try again later",
+                1,
+            ));
         }
         let body = crate::handlers::body::read(&parts, &mut body).await?;
-        let asked: Value = serde_json::from_slice(&body)
-            .map_err(|e| ApiStatus::bad_request(format!("the body is not JSON: {e}")))?;
+        let asked: Value =
+            serde_json::from_slice(&body).map_err(|e| ApiStatus::bad_request(format!("the body is not JSON: {e}")))?;
         let node = str_at(&asked, "/nodeName");
         if let Some(why) = names::dns1123_subdomain(node).first() {
             return Err(ApiStatus::bad_request(format!("nodeName {node:?} is invalid: {why}")));
@@ -117,9 +131,18 @@ impl Route for JoinRoute {
                 PkiError::BadRequest { .. } => ApiStatus::bad_request(error.to_string()),
                 other => ApiStatus::internal(other),
             })?;
-        tracing::info!(node, by = user.name, renewal = renewing.is_some(), "node certificate issued");
+        tracing::info!(
+            node,
+            by = user.name,
+            renewal = renewing.is_some(),
+            "node certificate issued"
+        );
         let answer = json!({"certificate": certificate, "ca": self.pki.ca_pem()});
-        Ok(response_with_type(200, crate::negotiate::JSON, Body::full(answer.to_string())))
+        Ok(response_with_type(
+            200,
+            crate::negotiate::JSON,
+            Body::full(answer.to_string()),
+        ))
     }
 }
 
@@ -166,11 +189,21 @@ mod tests {
 
     fn signing_request() -> String {
         let key = KeyPair::generate().unwrap();
-        CertificateParams::new(Vec::new()).unwrap().serialize_request(&key).unwrap().pem().unwrap()
+        CertificateParams::new(Vec::new())
+            .unwrap()
+            .serialize_request(&key)
+            .unwrap()
+            .pem()
+            .unwrap()
     }
 
     async fn join(test: &TestServer, who: UserInfo, name: &str) -> Answer {
-        test.post(who, "/skiff/v1/join", &json!({"nodeName": name, "csr": signing_request()})).await
+        test.post(
+            who,
+            "/skiff/v1/join",
+            &json!({"nodeName": name, "csr": signing_request()}),
+        )
+        .await
     }
 
     fn bootstrapper() -> UserInfo {
@@ -187,7 +220,10 @@ mod tests {
         let der = CertificateDer::from_pem_slice(str_at(&body, "/certificate").as_bytes()).unwrap();
         let found = crate::authn::x509::identity(&der, unix_now()).unwrap().unwrap();
         assert_eq!(node_name(&found), Some("n1"));
-        assert_eq!(test.get(UserInfo::anonymous(), "/skiff/v1/ca").await.body, test.pki.ca_pem());
+        assert_eq!(
+            test.get(UserInfo::anonymous(), "/skiff/v1/ca").await.body,
+            test.pki.ca_pem()
+        );
     }
 
     #[tokio::test]
@@ -200,7 +236,8 @@ mod tests {
         // A connected node keeps its name.
         let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "n1"},
             "spec": {"holderIdentity": "n1", "renewTime": time::format_micro(unix_now() * 1_000_000)}});
-        test.create("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", lease).await;
+        test.create("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", lease)
+            .await;
         let mut refused = join(&test, bootstrapper(), "n1").await;
         for _ in 0..1000 {
             if refused.status == 429 {
@@ -209,7 +246,12 @@ mod tests {
             tokio::task::yield_now().await;
             refused = join(&test, bootstrapper(), "n1").await;
         }
-        assert_eq!((refused.status, refused.header("retry-after")), (429, "10"), "{}", refused.message());
+        assert_eq!(
+            (refused.status, refused.header("retry-after")),
+            (429, "10"),
+            "{}",
+            refused.message()
+        );
         assert_eq!(join(&test, node("n1"), "n1").await.status, 200, "it may still renew");
     }
 
@@ -217,14 +259,25 @@ mod tests {
     async fn wrong_requests_are_named() {
         let test = TestServer::start().await;
         let bad = async |body: &str| {
-            let answer = test.send(admin(), Request::post("/skiff/v1/join"), body.to_owned()).await;
+            let answer = test
+                .send(admin(), Request::post("/skiff/v1/join"), body.to_owned())
+                .await;
             (answer.status, answer.message())
         };
         assert_eq!(bad("{").await.0, 400);
-        assert!(bad(r#"{"nodeName": "A_b", "csr": ""}"#).await.1.starts_with("nodeName \"A_b\" is invalid: "));
+        assert!(
+            bad(r#"{"nodeName": "A_b", "csr": ""}"#)
+                .await
+                .1
+                .starts_with("nodeName \"A_b\" is invalid: ")
+        );
         let request = bad(r#"{"nodeName": "n", "csr": "nonsense"}"#).await;
         assert_eq!(request.0, 400);
-        assert!(request.1.starts_with("the certificate signing request is not usable"), "{}", request.1);
+        assert!(
+            request.1.starts_with("the certificate signing request is not usable"),
+            "{}",
+            request.1
+        );
         assert_eq!(test.get(admin(), "/skiff/v1/join").await.status, 405);
     }
 

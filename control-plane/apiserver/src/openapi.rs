@@ -53,28 +53,42 @@ struct Document {
 impl Document {
     fn new(content: Vec<u8>) -> Self {
         let mut encoder = GzEncoder::new(Vec::with_capacity(content.len() / 8), Compression::new(6));
-        let gzip = encoder.write_all(&content).and_then(|()| encoder.finish()).expect("a Vec takes every write");
+        let gzip = encoder
+            .write_all(&content)
+            .and_then(|()| encoder.finish())
+            .expect("a Vec takes every write");
         let hash = hex(&Sha512::digest(&content)).to_uppercase();
-        Self { plain: content.into(), gzip: gzip.into(), hash }
+        Self {
+            plain: content.into(),
+            gzip: gzip.into(),
+            hash,
+        }
     }
 }
+
+/// The rows of a group and version, and their document once it is made.
+type Entry = (Vec<&'static ResourceInfo>, OnceLock<Document>);
 
 /// All documents of a server. The served resources are fixed once it runs.
 #[derive(Default)]
 struct Documents {
     /// `api/v1`, `apis/apps/v1` → its rows; documents are made one by one.
-    v3: OnceLock<BTreeMap<String, (Vec<&'static ResourceInfo>, OnceLock<Document>)>>,
+    v3: OnceLock<BTreeMap<String, Entry>>,
     v2: OnceLock<(Document, Document)>,
 }
 
 impl Documents {
-    fn v3(&self, server: &ApiServer) -> &BTreeMap<String, (Vec<&'static ResourceInfo>, OnceLock<Document>)> {
+    fn v3(&self, server: &ApiServer) -> &BTreeMap<String, Entry> {
         self.v3.get_or_init(|| {
             let mut rows: BTreeMap<String, Vec<&'static ResourceInfo>> = BTreeMap::new();
             for row in discovery::served(server) {
-                rows.entry(paths::root(row).trim_start_matches('/').to_owned()).or_default().push(row);
+                rows.entry(paths::root(row).trim_start_matches('/').to_owned())
+                    .or_default()
+                    .push(row);
             }
-            rows.into_iter().map(|(path, rows)| (path, (rows, OnceLock::new()))).collect()
+            rows.into_iter()
+                .map(|(path, rows)| (path, (rows, OnceLock::new())))
+                .collect()
         })
     }
     fn v3_document(&self, server: &ApiServer, path: &str) -> Option<&Document> {
@@ -86,7 +100,10 @@ impl Documents {
         self.v2.get_or_init(|| {
             let rows: Vec<_> = discovery::served(server).collect();
             let document = v2::document(&rows);
-            (Document::new(to_vec(&document)), Document::new(gnostic::encode(&document)))
+            (
+                Document::new(to_vec(&document)),
+                Document::new(gnostic::encode(&document)),
+            )
         })
     }
 }
@@ -130,15 +147,29 @@ impl Route for V3 {
     }
     async fn handle(&self, server: &Arc<ApiServer>, request: PluginRequest) -> ApiResult<Response<Body>> {
         check_method(&request.parts)?;
-        let path = request.parts.uri.path().trim_start_matches("/openapi/v3").trim_matches('/').to_owned();
+        let path = request
+            .parts
+            .uri
+            .path()
+            .trim_start_matches("/openapi/v3")
+            .trim_matches('/')
+            .to_owned();
         let documents = Arc::clone(&self.0);
         if path.is_empty() {
             let index = blocking(server, move |server| index(&documents, &server)).await?;
             let index = Document::new(to_vec(&index));
             // Go's handler leaves the type to be guessed, and it guesses text; clients expect no more.
-            return Ok(send(Version::V3, &request.parts, &index, "text/plain; charset=utf-8"));
+            let mut response = send(Version::V3, &request.parts, &index, "text/plain; charset=utf-8");
+            // The index is looked at anew each time; the documents that it names are what is worth keeping.
+            response.headers_mut().remove(ETAG);
+            return Ok(response);
         }
-        let accept = request.parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let accept = request
+            .parts
+            .headers
+            .get(ACCEPT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("");
         if !accept.is_empty() && !accept.contains(JSON) && !accept.contains('*') {
             let message = format!("only the following media types are accepted: {JSON} (not {V3_PROTOBUF})");
             return Err(ApiStatus::not_acceptable(message));
@@ -146,16 +177,22 @@ impl Route for V3 {
         let wanted_hash = request.query("hash");
         let asked = path.clone();
         let found = blocking(server, move |server| {
-            documents.v3_document(&server, &asked).map(|d| (d.plain.clone(), d.gzip.clone(), d.hash.clone()))
+            documents
+                .v3_document(&server, &asked)
+                .map(|d| (d.plain.clone(), d.gzip.clone(), d.hash.clone()))
         })
         .await?;
-        let Some((plain, gzip, hash)) = found else { return Ok(text(404, "404 page not found\n")) };
+        let Some((plain, gzip, hash)) = found else {
+            return Ok(text(404, "404 page not found\n"));
+        };
         let document = Document { plain, gzip, hash };
         match wanted_hash {
             Some(wanted) if wanted != document.hash => {
                 let mut response = text(301, Bytes::new());
                 let location = HeaderValue::from_str(&document_url(&path, &document.hash));
-                response.headers_mut().insert(LOCATION, location.map_err(ApiStatus::internal)?);
+                response
+                    .headers_mut()
+                    .insert(LOCATION, location.map_err(ApiStatus::internal)?);
                 Ok(response)
             }
             Some(_) => {
@@ -179,7 +216,10 @@ fn index(documents: &Documents, server: &ApiServer) -> Value {
     let mut paths = serde_json::Map::new();
     for path in documents.v3(server).keys() {
         if let Some(document) = documents.v3_document(server, path) {
-            paths.insert(path.clone(), json!({"serverRelativeURL": document_url(path, &document.hash)}));
+            paths.insert(
+                path.clone(),
+                json!({"serverRelativeURL": document_url(path, &document.hash)}),
+            );
         }
     }
     json!({"paths": paths})
@@ -192,7 +232,13 @@ impl Route for V2 {
     }
     async fn handle(&self, server: &Arc<ApiServer>, request: PluginRequest) -> ApiResult<Response<Body>> {
         check_method(&request.parts)?;
-        let accept = request.parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+        let accept = request
+            .parts
+            .headers
+            .get(ACCEPT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("")
+            .to_owned();
         let protobuf = accept.contains("application/com.github.proto-openapi.spec.v2") && accept.contains("+protobuf");
         let documents = Arc::clone(&self.0);
         let (plain, gzip, hash) = blocking(server, move |server| {
@@ -202,12 +248,21 @@ impl Route for V2 {
         })
         .await?;
         let document = Document { plain, gzip, hash };
-        Ok(send(Version::V2, &request.parts, &document, if protobuf { V2_PROTOBUF } else { JSON }))
+        Ok(send(
+            Version::V2,
+            &request.parts,
+            &document,
+            if protobuf { V2_PROTOBUF } else { JSON },
+        ))
     }
 }
 
 fn check_method(parts: &Parts) -> ApiResult<()> {
-    if matches!(parts.method, Method::GET | Method::HEAD) { Ok(()) } else { Err(ApiStatus::method_not_allowed()) }
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        Ok(())
+    } else {
+        Err(ApiStatus::method_not_allowed())
+    }
 }
 
 /// Building a document takes tens of milliseconds: not on a thread that serves requests.
@@ -216,7 +271,9 @@ async fn blocking<T: Send + 'static>(
     build: impl FnOnce(Arc<ApiServer>) -> T + Send + 'static,
 ) -> ApiResult<T> {
     let server = Arc::clone(server);
-    tokio::task::spawn_blocking(move || build(server)).await.map_err(ApiStatus::internal)
+    tokio::task::spawn_blocking(move || build(server))
+        .await
+        .map_err(ApiStatus::internal)
 }
 
 /// kube-apiserver says of every v2 answer, compressed or not, that it depends on Accept-Encoding.
@@ -228,7 +285,11 @@ enum Version {
 
 fn send(version: Version, parts: &Parts, document: &Document, content_type: &str) -> Response<Body> {
     let etag = format!("\"{}\"", document.hash);
-    let known = parts.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|known| known.contains(&etag));
+    let known = parts
+        .headers
+        .get(IF_NONE_MATCH)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|known| known.contains(&etag));
     let gzip = accepts_gzip(&parts.headers);
     let body = match (known, gzip) {
         (true, _) => Body::empty(),
@@ -240,7 +301,9 @@ fn send(version: Version, parts: &Parts, document: &Document, content_type: &str
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
     let mut set = |name: HeaderName, value: &str| {
-        response.headers_mut().extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+        response
+            .headers_mut()
+            .extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
     };
     set(ETAG, &etag);
     if gzip && !known {
@@ -257,6 +320,10 @@ fn send(version: Version, parts: &Parts, document: &Document, content_type: &str
 /// `Tue, 24 Nov 2026 13:19:00 GMT`
 fn http_date(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds)
-        .map(|t| t.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+        .map(|t| {
+            t.to_zoned(jiff::tz::TimeZone::UTC)
+                .strftime("%a, %d %b %Y %H:%M:%S GMT")
+                .to_string()
+        })
         .unwrap_or_default()
 }

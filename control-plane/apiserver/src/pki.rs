@@ -35,11 +35,19 @@ pub const ADMIN_USER: &str = "kubernetes-admin";
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     #[error("{action} {path}", path = path.display())]
-    File { action: &'static str, path: PathBuf, source: std::io::Error },
+    File {
+        action: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
     /// A file of ours does not hold what it should. Deleting a leaf certificate makes the server issue a new one;
     /// the CA is never replaced on its own, because every node and kubeconfig trusts it.
     #[error("{path} holds no usable {what}: {why}", path = path.display())]
-    Unusable { path: PathBuf, what: &'static str, why: String },
+    Unusable {
+        path: PathBuf,
+        what: &'static str,
+        why: String,
+    },
     #[error("make {what}: {why}")]
     Make { what: &'static str, why: String },
     /// The certificate signing request of a client is wrong: its fault.
@@ -73,10 +81,16 @@ impl Pki {
             what: "certificate",
             why,
         })?;
-        let issuer = Issuer::from_ca_cert_der(&ca_der, ca_key)
-            .map_err(|e| PkiError::Make { what: "the issuer", why: e.to_string() })?;
+        let issuer = Issuer::from_ca_cert_der(&ca_der, ca_key).map_err(|e| PkiError::Make {
+            what: "the issuer",
+            why: e.to_string(),
+        })?;
         let service_account_key = certificates::load_or_create_key(directory, "sa.key")?;
-        files::write_atomically(&directory.join("sa.pub"), service_account_key.public_key_pem().as_bytes(), 0o644)?;
+        files::write_atomically(
+            &directory.join("sa.pub"),
+            service_account_key.public_key_pem().as_bytes(),
+            0o644,
+        )?;
         let serving = certificates::ensure_leaf(directory, &ca_der, &issuer, &Leaf::serving(&names))?;
         let admin = certificates::ensure_leaf(directory, &ca_der, &issuer, &Leaf::admin())?;
         Ok(Arc::new(Self {
@@ -119,7 +133,10 @@ impl Pki {
 
     /// The ES256 key that signs service-account tokens, PKCS#8 PEM, and its public half (SPKI PEM).
     pub fn service_account_key(&self) -> (String, String) {
-        (self.service_account_key.serialize_pem(), self.service_account_key.public_key_pem())
+        (
+            self.service_account_key.serialize_pem(),
+            self.service_account_key.public_key_pem(),
+        )
     }
 
     /// Signs a client certificate for the public key of a PEM signing request. Only the key is taken from the request;
@@ -127,9 +144,10 @@ impl Pki {
     pub fn sign_client(&self, request_pem: &str, common_name: &str, organization: &str) -> Result<String, PkiError> {
         let key = certificates::requested_key(request_pem)?;
         let params: CertificateParams = certificates::client_params(common_name, organization)?;
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .map_err(|e| PkiError::Make { what: "a client certificate", why: e.to_string() })?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(|e| PkiError::Make {
+            what: "a client certificate",
+            why: e.to_string(),
+        })?;
         Ok(certificate.pem())
     }
 
@@ -159,8 +177,10 @@ pub async fn renew_regularly(pki: Arc<Pki>, shutdown: tokio_util::sync::Cancella
 /// Lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

@@ -39,14 +39,31 @@ pub fn track_manager(request: &PluginRequest, object: &mut Value, kind: &str, su
         "TokenRequest" | "TokenReview" | "SelfSubjectReview" => ("authentication.k8s.io", "authentication.k8s.io/v1"),
         _ => ("authorization.k8s.io", "authorization.k8s.io/v1"),
     };
-    let Some(message) = Schema::get().message_for(group, "v1", kind) else { return };
-    let agent = request.parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let Some(message) = Schema::get().message_for(group, "v1", kind) else {
+        return;
+    };
+    let agent = request
+        .parts
+        .headers
+        .get(USER_AGENT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
     let program = agent.split('/').next().unwrap_or("").to_owned();
-    let manager = request.query("fieldManager").filter(|manager| !manager.is_empty()).unwrap_or(program);
+    let manager = request
+        .query("fieldManager")
+        .filter(|manager| !manager.is_empty())
+        .unwrap_or(program);
     let manager = if manager.is_empty() { "unknown" } else { &manager };
     let now = time::format_rfc3339(unix_now());
-    let context =
-        WriteContext { manager, api_version, kind, subresource, now: &now, message, ignored: &["status", "metadata"] };
+    let context = WriteContext {
+        manager,
+        api_version,
+        kind,
+        subresource,
+        now: &now,
+        message,
+        ignored: &["status", "metadata"],
+    };
     managed::update(None, object, &context);
 }
 

@@ -22,7 +22,12 @@ fn unknown() -> OciError {
     OciError::new(404, Code::BlobUnknown, "blob unknown to registry")
 }
 
-pub(super) async fn get(storage: &Storage, name: &str, digest: &Digest, head: &Head) -> Result<Response<Body>, OciError> {
+pub(super) async fn get(
+    storage: &Storage,
+    name: &str,
+    digest: &Digest,
+    head: &Head,
+) -> Result<Response<Body>, OciError> {
     let size = storage.blob_size(name, digest)?.ok_or_else(unknown)?;
     let wanted = head.header(RANGE);
     let range = match wanted.map(|text| parse_range(text, size)) {
@@ -54,7 +59,10 @@ pub(super) async fn get(storage: &Storage, name: &str, digest: &Digest, head: &H
     ];
     let mut response = answer(if range.is_some() { 206 } else { 200 }, &headers, body);
     if let Some((start, end)) = range {
-        response.headers_mut().insert("content-range", super::error::header(&format!("bytes {start}-{end}/{size}")));
+        response.headers_mut().insert(
+            "content-range",
+            super::error::header(&format!("bytes {start}-{end}/{size}")),
+        );
     }
     Ok(response)
 }
@@ -78,7 +86,11 @@ enum Range {
 }
 
 fn parse_range(text: &str, size: u64) -> Range {
-    let Some((start, end)) = text.trim().strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+    let Some((start, end)) = text
+        .trim()
+        .strip_prefix("bytes=")
+        .and_then(|range| range.split_once('-'))
+    else {
         return Range::Ignored;
     };
     let last = size.saturating_sub(1);

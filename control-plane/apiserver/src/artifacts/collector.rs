@@ -95,7 +95,11 @@ fn all_repositories(storage: &Storage) -> std::io::Result<BTreeSet<String>> {
             if entry == "_blobs" {
                 names.insert(name.clone());
             } else if !entry.starts_with('_') {
-                let nested = if name.is_empty() { entry.clone() } else { format!("{name}/{entry}") };
+                let nested = if name.is_empty() {
+                    entry.clone()
+                } else {
+                    format!("{name}/{entry}")
+                };
                 directories.push((directory.join(&entry), nested));
             }
         }
@@ -109,7 +113,10 @@ fn collect_links(storage: &Storage, name: &str, now: SystemTime, kept: &mut BTre
     let mut needed = BTreeSet::new();
     for hex in names_in(&repository.join("_manifests"))? {
         let content = fs::read(storage.blobs_directory().join(&hex[..2.min(hex.len())]).join(&hex));
-        if let Some(manifest) = content.ok().and_then(|content| serde_json::from_slice::<Value>(&content).ok()) {
+        if let Some(manifest) = content
+            .ok()
+            .and_then(|content| serde_json::from_slice::<Value>(&content).ok())
+        {
             needed.extend(referred(&manifest));
         }
         needed.insert(hex);
@@ -128,7 +135,9 @@ fn collect_links(storage: &Storage, name: &str, now: SystemTime, kept: &mut BTre
 
 /// Hex digests of everything that a manifest names.
 fn referred(manifest: &Value) -> impl Iterator<Item = String> {
-    let lists = ["/layers", "/manifests", "/blobs"].into_iter().flat_map(|pointer| list_at(manifest, pointer));
+    let lists = ["/layers", "/manifests", "/blobs"]
+        .into_iter()
+        .flat_map(|pointer| list_at(manifest, pointer));
     let descriptors = manifest.get("config").into_iter().chain(lists);
     descriptors.filter_map(|d| str_at(d, "/digest").strip_prefix("sha256:").map(str::to_owned))
 }

@@ -60,7 +60,12 @@ pub(super) struct OciError {
 
 impl OciError {
     pub(super) fn new(status: u16, code: Code, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), headers: Vec::new() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            headers: Vec::new(),
+        }
     }
     pub(super) fn with_header(mut self, name: &'static str, value: String) -> Self {
         self.headers.push((name, value));
@@ -71,7 +76,11 @@ impl OciError {
             tracing::error!(error = self.message, "the registry failed");
         }
         let body = json!({"errors": [{"code": self.code.text(), "message": self.message}]}).to_string();
-        let mut response = answer(self.status, &[(CONTENT_TYPE.as_str(), "application/json")], Body::full(body));
+        let mut response = answer(
+            self.status,
+            &[(CONTENT_TYPE.as_str(), "application/json")],
+            Body::full(body),
+        );
         for (name, value) in &self.headers {
             response.headers_mut().insert(*name, header(value));
         }

@@ -36,12 +36,13 @@ fn page(names: Vec<String>, head: &Head) -> Result<(Vec<String>, Option<String>)
         None => PAGE,
     };
     let last = head.query("last").unwrap_or_default();
-    let rest: Vec<String> = names.into_iter().filter(|name| last.is_empty() || *name > last).collect();
+    let rest: Vec<String> = names
+        .into_iter()
+        .filter(|name| last.is_empty() || *name > last)
+        .collect();
     let page: Vec<String> = rest.iter().take(limit).cloned().collect();
     let link = match page.last() {
-        Some(last) if rest.len() > page.len() => {
-            Some(format!("<{}?n={limit}&last={last}>; rel=\"next\"", head.path()))
-        }
+        Some(last) if rest.len() > page.len() => Some(format!("<{}?n={limit}&last={last}>; rel=\"next\"", head.path())),
         _ => None,
     };
     Ok((page, link))
@@ -57,15 +58,25 @@ fn with_link(mut response: Response<Body>, link: Option<String>) -> Response<Bod
 pub(super) async fn tags(storage: &Storage, name: &str, head: &Head) -> Result<Response<Body>, OciError> {
     let tags = names_in(&storage.repository(name).join("_tags"))?;
     if tags.is_empty() && !storage.repository(name).join("_manifests").exists() {
-        return Err(OciError::new(404, Code::NameUnknown, "repository name not known to registry"));
+        return Err(OciError::new(
+            404,
+            Code::NameUnknown,
+            "repository name not known to registry",
+        ));
     }
     let (tags, link) = page(tags, head)?;
-    Ok(with_link(json_answer("application/json", &json!({"name": name, "tags": tags})), link))
+    Ok(with_link(
+        json_answer("application/json", &json!({"name": name, "tags": tags})),
+        link,
+    ))
 }
 
 pub(super) async fn catalog(storage: &Storage, head: &Head) -> Result<Response<Body>, OciError> {
     let (repositories, link) = page(repositories(storage)?.into_iter().collect(), head)?;
-    Ok(with_link(json_answer("application/json", &json!({"repositories": repositories})), link))
+    Ok(with_link(
+        json_answer("application/json", &json!({"repositories": repositories})),
+        link,
+    ))
 }
 
 /// Every repository that has a manifest.
@@ -84,7 +95,11 @@ fn walk(directory: &Path, name: &str, depth: usize, found: &mut BTreeSet<String>
             found.insert(name.to_owned());
         }
         if !entry.starts_with('_') {
-            let name = if name.is_empty() { entry.clone() } else { format!("{name}/{entry}") };
+            let name = if name.is_empty() {
+                entry.clone()
+            } else {
+                format!("{name}/{entry}")
+            };
             walk(&directory.join(&entry), &name, depth + 1, found)?;
         }
     }
@@ -112,7 +127,9 @@ pub(super) async fn referrers(
     let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": descriptors});
     let mut response = json_answer(media_type, &index);
     if wanted.is_some() {
-        response.headers_mut().insert("oci-filters-applied", header("artifactType"));
+        response
+            .headers_mut()
+            .insert("oci-filters-applied", header("artifactType"));
     }
     Ok(response)
 }

@@ -7,10 +7,10 @@ use hyper::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use skiff_api::object::{list_at, str_at};
 
-use super::{Call, next_bytes};
 use super::error::{Code, OciError, answer};
 use super::path::{Digest, Reference};
 use super::storage::{MANIFEST_BYTES_MAX, Storage, names_in, remove, write_whole};
+use super::{Call, next_bytes};
 use crate::body::Body;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -35,7 +35,11 @@ pub(super) fn resolve(storage: &Storage, name: &str, reference: &Reference) -> R
             Err(e) => return Err(e.into()),
         },
     };
-    if storage.manifest_path(name, &digest).exists() { Ok(digest) } else { Err(unknown()) }
+    if storage.manifest_path(name, &digest).exists() {
+        Ok(digest)
+    } else {
+        Err(unknown())
+    }
 }
 
 pub(super) async fn get(storage: &Storage, name: &str, reference: &Reference) -> Result<Response<Body>, OciError> {
@@ -58,8 +62,10 @@ pub(super) async fn put(
     reference: &Reference,
     call: Call,
 ) -> Result<Response<Body>, OciError> {
-    let given_type =
-        call.head.header(CONTENT_TYPE).map(|value| value.split(';').next().unwrap_or(value).trim().to_owned());
+    let given_type = call
+        .head
+        .header(CONTENT_TYPE)
+        .map(|value| value.split(';').next().unwrap_or(value).trim().to_owned());
     let mut body = call.body;
     let mut content = Vec::new();
     while let Some(data) = next_bytes(&mut body).await? {
@@ -84,10 +90,17 @@ pub(super) async fn put(
     check_descriptors(storage, name, &manifest)?;
     storage.write_blob(&digest, content.clone()).await?;
     write_whole(storage.manifest_path(name, &digest), media_type.clone().into_bytes()).await?;
-    let subject = manifest.get("subject").map(|subject| Digest::parse(str_at(subject, "/digest"))).transpose()?;
+    let subject = manifest
+        .get("subject")
+        .map(|subject| Digest::parse(str_at(subject, "/digest")))
+        .transpose()?;
     if let Some(subject) = &subject {
         let descriptor = descriptor(&manifest, &media_type, &digest, content.len()).to_string();
-        write_whole(storage.referrers_path(name, subject).join(digest.hex()), descriptor.into_bytes()).await?;
+        write_whole(
+            storage.referrers_path(name, subject).join(digest.hex()),
+            descriptor.into_bytes(),
+        )
+        .await?;
     }
     // The tag last: it never names a manifest that is not there.
     if let Reference::Tag(tag) = reference {
@@ -95,7 +108,11 @@ pub(super) async fn put(
     }
     let digest = digest.to_string();
     let location = format!("/v2/{name}/manifests/{digest}");
-    let mut headers = vec![("location", location.as_str()), ("docker-content-digest", &digest), ("content-length", "0")];
+    let mut headers = vec![
+        ("location", location.as_str()),
+        ("docker-content-digest", &digest),
+        ("content-length", "0"),
+    ];
     let subject = subject.map(|subject| subject.to_string());
     headers.extend(subject.as_deref().map(|subject| ("oci-subject", subject)));
     Ok(answer(201, &headers, Body::empty()))
@@ -108,9 +125,9 @@ fn media_type(manifest: &Value, given: Option<&str>) -> Result<String, OciError>
     }
     let own = str_at(manifest, "/mediaType");
     match given.filter(|given| !given.is_empty()) {
-        Some(given) if !own.is_empty() && own != given => {
-            Err(invalid(format!("the manifest's mediaType {own:?} is not the Content-Type {given:?}")))
-        }
+        Some(given) if !own.is_empty() && own != given => Err(invalid(format!(
+            "the manifest's mediaType {own:?} is not the Content-Type {given:?}"
+        ))),
         Some(given) if given.is_ascii() && given.contains('/') => Ok(given.to_owned()),
         Some(_) => Err(invalid("the Content-Type is not a media type")),
         None if !own.is_empty() => Ok(own.to_owned()),
@@ -122,17 +139,29 @@ fn media_type(manifest: &Value, given: Option<&str>) -> Result<String, OciError>
 /// else they are (`urls`) need not.
 fn check_descriptors(storage: &Storage, name: &str, manifest: &Value) -> Result<(), OciError> {
     let children = list_at(manifest, "/manifests");
-    let blobs = manifest.get("config").into_iter().chain(list_at(manifest, "/layers")).chain(list_at(manifest, "/blobs"));
+    let blobs = manifest
+        .get("config")
+        .into_iter()
+        .chain(list_at(manifest, "/layers"))
+        .chain(list_at(manifest, "/blobs"));
     if children.len() + list_at(manifest, "/layers").len() > DESCRIPTORS_MAX {
         return Err(invalid("too many descriptors"));
     }
     for blob in blobs.filter(|blob| list_at(blob, "/urls").is_empty()) {
         let digest = Digest::parse(str_at(blob, "/digest"))?;
         let Some(size) = storage.blob_size(name, &digest)? else {
-            return Err(OciError::new(404, Code::ManifestBlobUnknown, format!("blob {digest} is not in the repository")));
+            return Err(OciError::new(
+                404,
+                Code::ManifestBlobUnknown,
+                format!("blob {digest} is not in the repository"),
+            ));
         };
         if blob["size"].as_u64() != Some(size) {
-            return Err(OciError::new(400, Code::SizeInvalid, format!("blob {digest} has {size} bytes")));
+            return Err(OciError::new(
+                400,
+                Code::SizeInvalid,
+                format!("blob {digest} has {size} bytes"),
+            ));
         }
     }
     for child in children {
@@ -149,7 +178,11 @@ fn check_descriptors(storage: &Storage, name: &str, manifest: &Value) -> Result<
 fn descriptor(manifest: &Value, media_type: &str, digest: &Digest, size: usize) -> Value {
     let mut descriptor = json!({"mediaType": media_type, "digest": digest.to_string(), "size": size});
     let own = str_at(manifest, "/artifactType");
-    let artifact_type = if own.is_empty() { str_at(manifest, "/config/mediaType") } else { own };
+    let artifact_type = if own.is_empty() {
+        str_at(manifest, "/config/mediaType")
+    } else {
+        own
+    };
     if !artifact_type.is_empty() {
         descriptor["artifactType"] = artifact_type.into();
     }
@@ -175,9 +208,13 @@ pub(super) async fn delete(storage: &Storage, name: &str, reference: &Reference)
                     remove(&storage.tag_path(name, &tag))?;
                 }
             }
-            let manifest: Option<Value> =
-                fs::read(storage.blob_path(digest)).ok().and_then(|content| serde_json::from_slice(&content).ok());
-            let subject = manifest.as_ref().map(|manifest| str_at(manifest, "/subject/digest")).unwrap_or_default();
+            let manifest: Option<Value> = fs::read(storage.blob_path(digest))
+                .ok()
+                .and_then(|content| serde_json::from_slice(&content).ok());
+            let subject = manifest
+                .as_ref()
+                .map(|manifest| str_at(manifest, "/subject/digest"))
+                .unwrap_or_default();
             if let Ok(subject) = Digest::parse(subject) {
                 remove(&storage.referrers_path(name, &subject).join(digest.hex()))?;
             }

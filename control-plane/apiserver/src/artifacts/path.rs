@@ -13,11 +13,16 @@ pub(super) struct Digest(String);
 
 impl Digest {
     pub(super) fn parse(text: &str) -> Result<Self, OciError> {
-        let hex = text.strip_prefix("sha256:").filter(|hex| {
-            hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        });
-        hex.map(|hex| Self(hex.to_owned()))
-            .ok_or_else(|| OciError::new(400, Code::DigestInvalid, "a digest must be sha256: and 64 lower-case hex digits"))
+        let hex = text
+            .strip_prefix("sha256:")
+            .filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        hex.map(|hex| Self(hex.to_owned())).ok_or_else(|| {
+            OciError::new(
+                400,
+                Code::DigestInvalid,
+                "a digest must be sha256: and 64 lower-case hex digits",
+            )
+        })
     }
     pub(super) fn of(content: &[u8]) -> Self {
         use sha2::Digest as _;
@@ -62,14 +67,23 @@ impl Endpoint {
             other => other.strip_prefix("/v2/").ok_or_else(unknown)?,
         };
         if let Some(name) = rest.strip_suffix("/tags/list") {
-            return Ok(Self::Tags { name: repository_name(name)? });
+            return Ok(Self::Tags {
+                name: repository_name(name)?,
+            });
         }
         if let Some((name, id)) = rest.split_once("/blobs/uploads") {
             let name = repository_name(name)?;
             return match id.strip_prefix('/') {
                 None | Some("") if id.len() <= 1 => Ok(Self::Uploads { name }),
-                Some(id) if uuid::Uuid::parse_str(id).is_ok() => Ok(Self::Upload { name, id: id.to_owned() }),
-                _ => Err(OciError::new(404, Code::BlobUploadUnknown, "blob upload unknown to registry")),
+                Some(id) if uuid::Uuid::parse_str(id).is_ok() => Ok(Self::Upload {
+                    name,
+                    id: id.to_owned(),
+                }),
+                _ => Err(OciError::new(
+                    404,
+                    Code::BlobUploadUnknown,
+                    "blob upload unknown to registry",
+                )),
             };
         }
         // A name may contain `blobs` or `manifests` as a component; the last one counts.
@@ -77,9 +91,18 @@ impl Endpoint {
         let (name, what) = before.rsplit_once('/').ok_or_else(unknown)?;
         let name = repository_name(name)?;
         match what {
-            "blobs" => Ok(Self::Blob { name, digest: Digest::parse(last)? }),
-            "referrers" => Ok(Self::Referrers { name, digest: Digest::parse(last)? }),
-            "manifests" => Ok(Self::Manifest { name, reference: reference(last)? }),
+            "blobs" => Ok(Self::Blob {
+                name,
+                digest: Digest::parse(last)?,
+            }),
+            "referrers" => Ok(Self::Referrers {
+                name,
+                digest: Digest::parse(last)?,
+            }),
+            "manifests" => Ok(Self::Manifest {
+                name,
+                reference: reference(last)?,
+            }),
             _ => Err(unknown()),
         }
     }
@@ -111,13 +134,15 @@ pub(super) fn repository_name(name: &str) -> Result<String, OciError> {
 fn is_component(text: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     if !alphanumeric(*first) || !alphanumeric(*last) {
         return false;
     }
-    bytes.split(|b| alphanumeric(*b)).all(|separator| {
-        matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-')
-    })
+    bytes
+        .split(|b| alphanumeric(*b))
+        .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
 }
 
 #[cfg(test)]
@@ -129,7 +154,9 @@ mod tests {
         for good in ["a", "hello-world", "a/b/c", "a.b_c__d---e", "blobs/manifests", "0/1"] {
             assert!(repository_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "A", "a/", "/a", "a//b", "..", "a/../b", "-a", "a-", "a..b", "a___b", "a._b", "_uploads", "a b"] {
+        for bad in [
+            "", "A", "a/", "/a", "a//b", "..", "a/../b", "-a", "a-", "a..b", "a___b", "a._b", "_uploads", "a b",
+        ] {
             assert!(repository_name(bad).is_err(), "{bad}");
         }
         assert!(repository_name(&"a".repeat(256)).is_err());
@@ -142,22 +169,46 @@ mod tests {
         let id = "4f2b0a0e-6a3f-4f57-8a39-0d7a1d2f3c4b";
         let parse = |path: &str| Endpoint::parse(path);
         assert_eq!(parse("/v2").unwrap(), Endpoint::Version);
-        assert_eq!(parse("/v2/a/b/tags/list").unwrap(), Endpoint::Tags { name: "a/b".into() });
-        assert_eq!(parse("/v2/a/blobs/uploads/").unwrap(), Endpoint::Uploads { name: "a".into() });
-        assert_eq!(parse("/v2/a/blobs/uploads").unwrap(), Endpoint::Uploads { name: "a".into() });
+        assert_eq!(
+            parse("/v2/a/b/tags/list").unwrap(),
+            Endpoint::Tags { name: "a/b".into() }
+        );
+        assert_eq!(
+            parse("/v2/a/blobs/uploads/").unwrap(),
+            Endpoint::Uploads { name: "a".into() }
+        );
+        assert_eq!(
+            parse("/v2/a/blobs/uploads").unwrap(),
+            Endpoint::Uploads { name: "a".into() }
+        );
         assert_eq!(
             parse(&format!("/v2/a/blobs/uploads/{id}")).unwrap(),
-            Endpoint::Upload { name: "a".into(), id: id.into() }
+            Endpoint::Upload {
+                name: "a".into(),
+                id: id.into()
+            }
         );
         assert_eq!(
             parse(&format!("/v2/blobs/x/blobs/sha256:{hex}")).unwrap(),
-            Endpoint::Blob { name: "blobs/x".into(), digest: digest.clone() }
+            Endpoint::Blob {
+                name: "blobs/x".into(),
+                digest: digest.clone()
+            }
         );
         assert_eq!(
             parse("/v2/a/manifests/v1.0").unwrap(),
-            Endpoint::Manifest { name: "a".into(), reference: Reference::Tag("v1.0".into()) }
+            Endpoint::Manifest {
+                name: "a".into(),
+                reference: Reference::Tag("v1.0".into())
+            }
         );
-        assert_eq!(parse(&format!("/v2/a/referrers/sha256:{hex}")).unwrap(), Endpoint::Referrers { name: "a".into(), digest });
+        assert_eq!(
+            parse(&format!("/v2/a/referrers/sha256:{hex}")).unwrap(),
+            Endpoint::Referrers {
+                name: "a".into(),
+                digest
+            }
+        );
         for (path, code) in [
             ("/v2/a/blobs/sha256:XYZ", Code::DigestInvalid),
             ("/v2/a/blobs/sha512:00", Code::DigestInvalid),

@@ -49,7 +49,10 @@ impl Storage {
     }
 
     pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
+        self.root
+            .join("blobs/sha256")
+            .join(&digest.hex()[..2])
+            .join(digest.hex())
     }
     pub(super) fn blobs_directory(&self) -> PathBuf {
         self.root.join("blobs/sha256")
@@ -110,7 +113,11 @@ impl Storage {
     /// Small content under its digest.
     pub(super) async fn write_blob(&self, digest: &Digest, content: Vec<u8>) -> io::Result<()> {
         let path = self.blob_path(digest);
-        if path.exists() { Ok(()) } else { write_whole(path, content).await }
+        if path.exists() {
+            Ok(())
+        } else {
+            write_whole(path, content).await
+        }
     }
 
     /// Opens an upload for a repository: its id.
@@ -140,7 +147,10 @@ impl Storage {
         Ok(Arc::clone(uploads.entry(id.to_owned()).or_default()))
     }
     pub(super) fn end_upload(&self, id: &str) -> io::Result<()> {
-        self.uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);
+        self.uploads
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .remove(id);
         match fs::remove_dir_all(self.uploads_directory().join(id)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
@@ -151,7 +161,11 @@ impl Storage {
     pub(super) fn check_space(&self) -> Result<(), OciError> {
         let space = rustix::fs::statvfs(&self.root).map_err(io::Error::from)?;
         if space.f_bavail.saturating_mul(space.f_frsize) < FREE_BYTES_MIN {
-            return Err(OciError::new(507, Code::Unknown, "the registry's disk is nearly full; nothing was stored"));
+            return Err(OciError::new(
+                507,
+                Code::Unknown,
+                "the registry's disk is nearly full; nothing was stored",
+            ));
         }
         Ok(())
     }
@@ -159,7 +173,9 @@ impl Storage {
 
 /// Runs what waits for the disk (syncs above all) away from the threads that serve requests.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Writes a small file whole or not at all, making its directories.
@@ -192,7 +208,13 @@ pub(super) fn names_in(directory: &Path) -> io::Result<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.extend(entry?.file_name().into_string().ok().filter(|name| !name.starts_with('.')));
+        names.extend(
+            entry?
+                .file_name()
+                .into_string()
+                .ok()
+                .filter(|name| !name.starts_with('.')),
+        );
     }
     names.sort();
     Ok(names)

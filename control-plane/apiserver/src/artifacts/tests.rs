@@ -18,7 +18,9 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 impl Client {
     async fn start() -> Self {
-        Self { test: TestServer::start().await }
+        Self {
+            test: TestServer::start().await,
+        }
     }
     async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
         self.call_as(admin(), method, path, headers, body).await
@@ -63,7 +65,9 @@ impl Client {
             manifest[key] = value.clone();
         }
         let path = format!("/v2/{name}/manifests/{tag}");
-        let answer = self.call("PUT", &path, &[("content-type", MANIFEST)], manifest.to_string()).await;
+        let answer = self
+            .call("PUT", &path, &[("content-type", MANIFEST)], manifest.to_string())
+            .await;
         assert_eq!(answer.status, 201, "{:?}", answer.body);
         answer.header("docker-content-digest").to_owned()
     }
@@ -107,18 +111,32 @@ async fn an_image_is_pushed_and_pulled() {
 async fn a_broken_upload_is_resumed() {
     let client = Client::start().await;
     let location = client.begin("app").await;
-    let first = client.call("PATCH", &location, &[("content-range", "0-3"), ("content-length", "4")], "abcd").await;
+    let first = client
+        .call(
+            "PATCH",
+            &location,
+            &[("content-range", "0-3"), ("content-length", "4")],
+            "abcd",
+        )
+        .await;
     assert_eq!((first.status, first.header("range")), (202, "0-3"));
     let status = client.call("GET", &location, &[], "").await;
     assert_eq!((status.status, status.header("range")), (204, "0-3"));
     let gap = client.call("PATCH", &location, &[("content-range", "6-7")], "gh").await;
-    assert_eq!((gap.status, gap.header("range"), gap.header("location")), (416, "0-3", location.as_str()));
-    let again = client.call("PATCH", &location, &[("content-range", "0-3")], "abcd").await;
+    assert_eq!(
+        (gap.status, gap.header("range"), gap.header("location")),
+        (416, "0-3", location.as_str())
+    );
+    let again = client
+        .call("PATCH", &location, &[("content-range", "0-3")], "abcd")
+        .await;
     assert_eq!(again.status, 416);
     let second = client.call("PATCH", &location, &[("content-range", "4-5")], "ef").await;
     assert_eq!((second.status, second.header("range")), (202, "0-5"));
     let digest = Digest::of(b"abcdefgh");
-    let done = client.call("PUT", &format!("{location}?digest={digest}"), &[], "gh").await;
+    let done = client
+        .call("PUT", &format!("{location}?digest={digest}"), &[], "gh")
+        .await;
     assert_eq!(done.status, 201, "{:?}", done.body);
     let blob = client.call("GET", &format!("/v2/app/blobs/{digest}"), &[], "").await;
     assert_eq!(&blob.body[..], b"abcdefgh");
@@ -130,14 +148,29 @@ async fn a_broken_upload_is_resumed() {
 async fn content_that_is_not_its_digest_is_refused() {
     let client = Client::start().await;
     let digest = Digest::of(b"expected");
-    let whole = client.call("POST", &format!("/v2/app/blobs/uploads/?digest={digest}"), &[], "something else").await;
+    let whole = client
+        .call(
+            "POST",
+            &format!("/v2/app/blobs/uploads/?digest={digest}"),
+            &[],
+            "something else",
+        )
+        .await;
     assert_eq!((whole.status, code(&whole).as_str()), (400, "DIGEST_INVALID"));
     let location = client.begin("app").await;
-    let piece = client.call("PUT", &format!("{location}?digest={digest}"), &[], "something else").await;
+    let piece = client
+        .call("PUT", &format!("{location}?digest={digest}"), &[], "something else")
+        .await;
     assert_eq!((piece.status, code(&piece).as_str()), (400, "DIGEST_INVALID"));
     let missing = client.call("PUT", &client.begin("app").await, &[], "x").await;
     assert_eq!((missing.status, code(&missing).as_str()), (400, "DIGEST_INVALID"));
-    assert_eq!(client.call("GET", &format!("/v2/app/blobs/{digest}"), &[], "").await.status, 404);
+    assert_eq!(
+        client
+            .call("GET", &format!("/v2/app/blobs/{digest}"), &[], "")
+            .await
+            .status,
+        404
+    );
     // An upload belongs to its repository.
     let location = client.begin("app").await;
     let stolen = location.replace("/app/", "/other/");
@@ -151,7 +184,9 @@ async fn manifests_are_checked() {
     let client = Client::start().await;
     let put = async |reference: &str, content_type: &str, body: &str| {
         let path = format!("/v2/app/manifests/{reference}");
-        let answer = client.call("PUT", &path, &[("content-type", content_type)], body.to_owned()).await;
+        let answer = client
+            .call("PUT", &path, &[("content-type", content_type)], body.to_owned())
+            .await;
         (answer.status, code(&answer))
     };
     let invalid = (400, "MANIFEST_INVALID".to_owned());
@@ -160,9 +195,15 @@ async fn manifests_are_checked() {
     let other_type = json!({"schemaVersion": 2, "mediaType": "application/x"}).to_string();
     assert_eq!(put("v1", MANIFEST, &other_type).await, invalid);
     let wrong = format!("sha256:{}", "0".repeat(64));
-    assert_eq!(put(&wrong, MANIFEST, r#"{"schemaVersion": 2}"#).await, (400, "DIGEST_INVALID".to_owned()));
+    assert_eq!(
+        put(&wrong, MANIFEST, r#"{"schemaVersion": 2}"#).await,
+        (400, "DIGEST_INVALID".to_owned())
+    );
     let absent = json!({"schemaVersion": 2, "config": {"digest": wrong, "size": 2}}).to_string();
-    assert_eq!(put("v1", MANIFEST, &absent).await, (404, "MANIFEST_BLOB_UNKNOWN".to_owned()));
+    assert_eq!(
+        put("v1", MANIFEST, &absent).await,
+        (404, "MANIFEST_BLOB_UNKNOWN".to_owned())
+    );
     let config = client.push_blob("app", b"{}").await;
     let size = json!({"schemaVersion": 2, "config": {"digest": config, "size": 3}}).to_string();
     assert_eq!(put("v1", MANIFEST, &size).await, (400, "SIZE_INVALID".to_owned()));
@@ -177,9 +218,16 @@ async fn mounting_saves_the_upload() {
     let digest = client.push_blob("a", b"shared").await;
     let path = format!("/v2/b/blobs/uploads/?mount={digest}&from=a");
     assert_eq!(client.call("POST", &path, &[], "").await.status, 201);
-    assert_eq!(&client.call("GET", &format!("/v2/b/blobs/{digest}"), &[], "").await.body[..], b"shared");
+    assert_eq!(
+        &client.call("GET", &format!("/v2/b/blobs/{digest}"), &[], "").await.body[..],
+        b"shared"
+    );
     let absent = format!("/v2/b/blobs/uploads/?mount={}&from=a", Digest::of(b"absent"));
-    assert_eq!(client.call("POST", &absent, &[], "").await.status, 202, "an upload is opened instead");
+    assert_eq!(
+        client.call("POST", &absent, &[], "").await.status,
+        202,
+        "an upload is opened instead"
+    );
 }
 
 #[tokio::test]
@@ -193,7 +241,10 @@ async fn lists_have_pages() {
     assert_eq!(first.json(), json!({"name": "x/app", "tags": ["a", "b"]}));
     assert_eq!(first.header("link"), "</v2/x/app/tags/list?n=2&last=b>; rel=\"next\"");
     let second = client.call("GET", "/v2/x/app/tags/list?n=2&last=b", &[], "").await;
-    assert_eq!((second.json()["tags"].clone(), second.header("link")), (json!(["c"]), ""));
+    assert_eq!(
+        (second.json()["tags"].clone(), second.header("link")),
+        (json!(["c"]), "")
+    );
     let catalog = client.call("GET", "/v2/_catalog", &[], "").await;
     assert_eq!(catalog.json(), json!({"repositories": ["other", "x/app"]}));
     let unknown = client.call("GET", "/v2/nothing/tags/list", &[], "").await;
@@ -207,16 +258,36 @@ async fn referrers_come_and_go_with_their_manifests() {
     let subject = json!({"mediaType": MANIFEST, "digest": image, "size": 1});
     let extra = json!({"subject": subject, "artifactType": "application/sbom", "annotations": {"by": "test"}});
     let sbom = client.push_image("app", "sbom", b"sbom", extra).await;
-    let list = async |query: &str| client.call("GET", &format!("/v2/app/referrers/{image}{query}"), &[], "").await;
+    let list = async |query: &str| {
+        client
+            .call("GET", &format!("/v2/app/referrers/{image}{query}"), &[], "")
+            .await
+    };
     let all = list("").await;
     assert_eq!(all.header("content-type"), "application/vnd.oci.image.index.v1+json");
     assert_eq!(all.json()["manifests"][0]["digest"], sbom.as_str());
     assert_eq!(all.json()["manifests"][0]["annotations"]["by"], "test");
     let filtered = list("?artifactType=application/other").await;
-    assert_eq!((filtered.header("oci-filters-applied"), filtered.json()["manifests"].clone()), ("artifactType", json!([])));
-    assert_eq!(client.call("DELETE", &format!("/v2/app/manifests/{sbom}"), &[], "").await.status, 202);
+    assert_eq!(
+        (
+            filtered.header("oci-filters-applied"),
+            filtered.json()["manifests"].clone()
+        ),
+        ("artifactType", json!([]))
+    );
+    assert_eq!(
+        client
+            .call("DELETE", &format!("/v2/app/manifests/{sbom}"), &[], "")
+            .await
+            .status,
+        202
+    );
     assert_eq!(list("").await.json()["manifests"], json!([]));
-    assert_eq!(client.call("GET", "/v2/app/manifests/sbom", &[], "").await.status, 404, "its tag went too");
+    assert_eq!(
+        client.call("GET", "/v2/app/manifests/sbom", &[], "").await.status,
+        404,
+        "its tag went too"
+    );
 }
 
 #[tokio::test]
@@ -224,16 +295,33 @@ async fn who_may_do_what() {
     let client = Client::start().await;
     client.push_image("app", "v1", b"layer", json!({})).await;
     let stranger = client.call_as(UserInfo::anonymous(), "GET", "/v2/", &[], "").await;
-    assert_eq!((stranger.status, stranger.header("www-authenticate")), (401, "Basic realm=\"skiff\""));
-    let stranger = client.call_as(UserInfo::anonymous(), "GET", "/v2/app/manifests/v1", &[], "").await;
+    assert_eq!(
+        (stranger.status, stranger.header("www-authenticate")),
+        (401, "Basic realm=\"skiff\"")
+    );
+    let stranger = client
+        .call_as(UserInfo::anonymous(), "GET", "/v2/app/manifests/v1", &[], "")
+        .await;
     assert_eq!((stranger.status, code(&stranger).as_str()), (401, "UNAUTHORIZED"));
     for who in [user("ann", &[]), node("n1")] {
-        assert_eq!(client.call_as(who.clone(), "GET", "/v2/app/manifests/v1", &[], "").await.status, 200);
-        for (method, path) in
-            [("POST", "/v2/app/blobs/uploads/"), ("PUT", "/v2/app/manifests/v2"), ("DELETE", "/v2/app/manifests/v1")]
-        {
+        assert_eq!(
+            client
+                .call_as(who.clone(), "GET", "/v2/app/manifests/v1", &[], "")
+                .await
+                .status,
+            200
+        );
+        for (method, path) in [
+            ("POST", "/v2/app/blobs/uploads/"),
+            ("PUT", "/v2/app/manifests/v2"),
+            ("DELETE", "/v2/app/manifests/v1"),
+        ] {
             let refused = client.call_as(who.clone(), method, path, &[], "").await;
-            assert_eq!((refused.status, code(&refused).as_str()), (403, "DENIED"), "{method} {path}");
+            assert_eq!(
+                (refused.status, code(&refused).as_str()),
+                (403, "DENIED"),
+                "{method} {path}"
+            );
         }
     }
 }
@@ -247,19 +335,48 @@ async fn garbage_goes_and_what_is_needed_stays() {
     let upload = client.begin("app").await;
     let registry = client.registry();
     let now = SystemTime::now();
-    assert_eq!(registry.collect(now).await.unwrap(), collector::Collected::default(), "young things are left alone");
+    assert_eq!(
+        registry.collect(now).await.unwrap(),
+        collector::Collected::default(),
+        "young things are left alone"
+    );
 
     let later = now + Duration::from_secs(3 * 3600);
     let collected = registry.collect(later).await.unwrap();
-    assert_eq!(collected, collector::Collected { blobs: 2, bytes: 20, uploads: 0 });
-    assert_eq!(client.call("GET", &format!("/v2/app/blobs/{}", Digest::of(b"layer")), &[], "").await.status, 200);
-    assert_eq!(client.call("GET", &format!("/v2/app/blobs/{}", Digest::of(b"orphan")), &[], "").await.status, 404);
+    assert_eq!(
+        collected,
+        collector::Collected {
+            blobs: 2,
+            bytes: 20,
+            uploads: 0
+        }
+    );
+    assert_eq!(
+        client
+            .call("GET", &format!("/v2/app/blobs/{}", Digest::of(b"layer")), &[], "")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        client
+            .call("GET", &format!("/v2/app/blobs/{}", Digest::of(b"orphan")), &[], "")
+            .await
+            .status,
+        404
+    );
     assert_eq!(client.call("PATCH", &upload, &[], "still open").await.status, 202);
 
     let next_day = now + Duration::from_secs(30 * 3600);
     assert_eq!(registry.collect(next_day).await.unwrap().uploads, 1);
     assert_eq!(client.call("PATCH", &upload, &[], "x").await.status, 404);
 
-    client.call("DELETE", &format!("/v2/app/manifests/{image}"), &[], "").await;
-    assert_eq!(registry.collect(next_day).await.unwrap().blobs, 3, "config, layer and manifest");
+    client
+        .call("DELETE", &format!("/v2/app/manifests/{image}"), &[], "")
+        .await;
+    assert_eq!(
+        registry.collect(next_day).await.unwrap().blobs,
+        3,
+        "config, layer and manifest"
+    );
 }

@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Call, Head, next_bytes};
 use super::error::{Code, OciError, answer};
 use super::path::{Digest, repository_name};
 use super::storage::{BLOB_BYTES_MAX, Storage};
+use super::{Call, Head, next_bytes};
 use crate::body::{Body, RequestBody};
 
 /// Bytes hashed at once.
@@ -29,9 +29,15 @@ pub(super) async fn start(storage: &Storage, name: &str, call: Call) -> Result<R
             return Ok(created(name, &digest));
         }
     }
-    let digest = call.head.query("digest").map(|digest| Digest::parse(&digest)).transpose()?;
+    let digest = call
+        .head
+        .query("digest")
+        .map(|digest| Digest::parse(&digest))
+        .transpose()?;
     let id = storage.begin_upload(name)?;
-    let Some(digest) = digest else { return Ok(progress(202, name, &id, 0)) };
+    let Some(digest) = digest else {
+        return Ok(progress(202, name, &id, 0));
+    };
     let lock = storage.upload_lock(name, &id)?;
     let _one_writer = lock.lock().await;
     let taken = match write_body(storage, &id, 0, call.body).await {
@@ -91,9 +97,14 @@ async fn reached(storage: &Storage, id: &str) -> Result<u64, OciError> {
 
 /// A Content-Range (`start-end`) must start at `offset` and be as long as the body says.
 fn check_range(head: &Head, name: &str, id: &str, offset: u64) -> Result<(), OciError> {
-    let Some(range) = head.header(CONTENT_RANGE) else { return Ok(()) };
+    let Some(range) = head.header(CONTENT_RANGE) else {
+        return Ok(());
+    };
     let range = range.trim();
-    let range = range.strip_prefix("bytes ").or(range.strip_prefix("bytes=")).unwrap_or(range);
+    let range = range
+        .strip_prefix("bytes ")
+        .or(range.strip_prefix("bytes="))
+        .unwrap_or(range);
     let range = range.split('/').next().unwrap_or(range);
     let wrong = |status, message: &str| {
         let (location, reached) = place(name, id, offset);
@@ -101,8 +112,12 @@ fn check_range(head: &Head, name: &str, id: &str, offset: u64) -> Result<(), Oci
             .with_header("location", location)
             .with_header("range", reached)
     };
-    let bounds = range.split_once('-').and_then(|(start, end)| Some((start.parse::<u64>().ok()?, end.parse::<u64>().ok()?)));
-    let Some((start, end)) = bounds else { return Err(wrong(400, "the Content-Range is not start-end")) };
+    let bounds = range
+        .split_once('-')
+        .and_then(|(start, end)| Some((start.parse::<u64>().ok()?, end.parse::<u64>().ok()?)));
+    let Some((start, end)) = bounds else {
+        return Err(wrong(400, "the Content-Range is not start-end"));
+    };
     if start != offset || end < start {
         return Err(wrong(416, "the piece does not begin where the upload has arrived"));
     }
@@ -168,12 +183,19 @@ async fn hash(path: &Path) -> Result<String, OciError> {
 
 /// Location and Range of an upload.
 fn place(name: &str, id: &str, end: u64) -> (String, String) {
-    (format!("/v2/{name}/blobs/uploads/{id}"), format!("0-{}", end.saturating_sub(1)))
+    (
+        format!("/v2/{name}/blobs/uploads/{id}"),
+        format!("0-{}", end.saturating_sub(1)),
+    )
 }
 
 fn progress(status: u16, name: &str, id: &str, end: u64) -> Response<Body> {
     let (location, range) = place(name, id, end);
-    let mut headers = vec![("location", location.as_str()), ("range", range.as_str()), ("docker-upload-uuid", id)];
+    let mut headers = vec![
+        ("location", location.as_str()),
+        ("range", range.as_str()),
+        ("docker-upload-uuid", id),
+    ];
     if status != 204 {
         headers.push(("content-length", "0"));
     }
@@ -183,6 +205,10 @@ fn progress(status: u16, name: &str, id: &str, end: u64) -> Response<Body> {
 fn created(name: &str, digest: &Digest) -> Response<Body> {
     let digest = digest.to_string();
     let location = format!("/v2/{name}/blobs/{digest}");
-    let headers = [("location", location.as_str()), ("docker-content-digest", &digest), ("content-length", "0")];
+    let headers = [
+        ("location", location.as_str()),
+        ("docker-content-digest", &digest),
+        ("content-length", "0"),
+    ];
     answer(201, &headers, Body::empty())
 }

@@ -42,18 +42,32 @@ impl BootstrapTokens {
         if let Some(found) = Lookup::get(self.registry.as_ref(), "", "secrets", NAMESPACE, &name) {
             return Ok(Some(found));
         }
-        let Some(resource) = self.registry.resource("", "secrets") else { return Ok(None) };
-        Ok(self.registry.find(resource, NAMESPACE, &name).await?.map(|stored| Arc::new(stored.value)))
+        let Some(resource) = self.registry.resource("", "secrets") else {
+            return Ok(None);
+        };
+        Ok(self
+            .registry
+            .find(resource, NAMESPACE, &name)
+            .await?
+            .map(|stored| Arc::new(stored.value)))
     }
 }
 
 #[async_trait]
 impl Authenticator for BootstrapTokens {
     async fn authenticate(&self, credentials: &Credentials<'_>) -> ApiResult<Option<UserInfo>> {
-        let Some(token) = bearer::token(credentials) else { return Ok(None) };
-        let Some((id, secret)) = split(&token) else { return Ok(None) };
-        let Some(object) = self.secret(id).await? else { return Ok(None) };
-        identity(&object, id, secret, unix_now()).map(Some).ok_or_else(ApiStatus::unauthorized)
+        let Some(token) = bearer::token(credentials) else {
+            return Ok(None);
+        };
+        let Some((id, secret)) = split(&token) else {
+            return Ok(None);
+        };
+        let Some(object) = self.secret(id).await? else {
+            return Ok(None);
+        };
+        identity(&object, id, secret, unix_now())
+            .map(Some)
+            .ok_or_else(ApiStatus::unauthorized)
     }
 }
 
@@ -88,5 +102,12 @@ pub fn identity(object: &Value, id: &str, secret: &str, now: i64) -> Option<User
         }
         groups.push(group.to_owned());
     }
-    Some(UserInfo { name: format!("system:bootstrap:{id}"), groups, ..UserInfo::default() }.authenticated())
+    Some(
+        UserInfo {
+            name: format!("system:bootstrap:{id}"),
+            groups,
+            ..UserInfo::default()
+        }
+        .authenticated(),
+    )
 }

@@ -89,8 +89,14 @@ impl ServiceAccountTokens {
         if Lookup::get(self.registry.as_ref(), "", resource, namespace, &reference.name).is_some_and(|o| is_it(&o)) {
             return Ok(true);
         }
-        let Some(resource) = self.registry.resource("", resource) else { return Ok(false) };
-        Ok(self.registry.find(resource, namespace, &reference.name).await?.is_some_and(|stored| is_it(&stored.value)))
+        let Some(resource) = self.registry.resource("", resource) else {
+            return Ok(false);
+        };
+        Ok(self
+            .registry
+            .find(resource, namespace, &reference.name)
+            .await?
+            .is_some_and(|stored| is_it(&stored.value)))
     }
 }
 
@@ -121,7 +127,12 @@ fn user_of(claims: &Claims) -> UserInfo {
 #[async_trait]
 impl Authenticator for ServiceAccountTokens {
     async fn authenticate(&self, credentials: &Credentials<'_>) -> ApiResult<Option<UserInfo>> {
-        let Some(token) = bearer::token(credentials) else { return Ok(None) };
-        Ok(self.identify(&token, &self.tokens.api_audiences()).await?.map(|(user, _)| user))
+        let Some(token) = bearer::token(credentials) else {
+            return Ok(None);
+        };
+        Ok(self
+            .identify(&token, &self.tokens.api_audiences())
+            .await?
+            .map(|(user, _)| user))
     }
 }

@@ -7,16 +7,22 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use skiff_api::status::ApiResult;
 
-use super::{AuthnError, Authenticator, Credentials, UserInfo, bearer};
+use super::{Authenticator, AuthnError, Credentials, UserInfo, bearer};
 
 /// Tokens of the file, kept as digests: looking one up takes the same time however much of it is right.
 pub struct StaticTokens(HashMap<[u8; 32], UserInfo>);
 
 impl StaticTokens {
     pub fn load(path: &Path) -> Result<Self, AuthnError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| AuthnError::TokenFile { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|(line, why)| AuthnError::TokenLine { path: path.to_owned(), line, why })
+        let text = std::fs::read_to_string(path).map_err(|source| AuthnError::TokenFile {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text).map_err(|(line, why)| AuthnError::TokenLine {
+            path: path.to_owned(),
+            line,
+            why,
+        })
     }
 
     /// The error is a line number (from 1) and a reason.
@@ -35,8 +41,19 @@ impl StaticTokens {
             if cell(0).is_empty() {
                 return Err((index + 1, "the token is empty"));
             }
-            let groups = cell(3).split(',').map(str::trim).filter(|g| !g.is_empty()).map(str::to_owned).collect();
-            let user = UserInfo { name: cell(1), uid: cell(2), groups, ..UserInfo::default() }.authenticated();
+            let groups = cell(3)
+                .split(',')
+                .map(str::trim)
+                .filter(|g| !g.is_empty())
+                .map(str::to_owned)
+                .collect();
+            let user = UserInfo {
+                name: cell(1),
+                uid: cell(2),
+                groups,
+                ..UserInfo::default()
+            }
+            .authenticated();
             tokens.insert(Sha256::digest(cell(0)).into(), user);
         }
         Ok(Self(tokens))
@@ -72,7 +89,9 @@ fn csv_cells(line: &str) -> Result<Vec<String>, &'static str> {
 #[async_trait]
 impl Authenticator for StaticTokens {
     async fn authenticate(&self, credentials: &Credentials<'_>) -> ApiResult<Option<UserInfo>> {
-        let Some(token) = bearer::token(credentials) else { return Ok(None) };
+        let Some(token) = bearer::token(credentials) else {
+            return Ok(None);
+        };
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         Ok(self.0.get(&digest).cloned())
     }
@@ -86,7 +105,10 @@ mod tests {
     async fn tokens_are_found_with_their_groups_and_by_basic_passwords() {
         let tokens = StaticTokens::parse("s3cret,ann,7,\"dev,ops\"\n# note\n\nother , bob,8\n").unwrap();
         let ask = async |header: &str| {
-            let credentials = Credentials { authorization: Some(header), client_certificates: &[] };
+            let credentials = Credentials {
+                authorization: Some(header),
+                client_certificates: &[],
+            };
             tokens.authenticate(&credentials).await.unwrap()
         };
         let ann = ask("Bearer s3cret").await.unwrap();
@@ -95,7 +117,15 @@ mod tests {
         assert_eq!(ask("bearer  other").await.unwrap().groups, ["system:authenticated"]);
         // x:s3cret
         assert_eq!(ask("Basic eDpzM2NyZXQ=").await.unwrap().name, "ann");
-        for wrong in ["Bearer S3cret", "Bearer", "Bearer ", "Digest s3cret", "s3cret", "Basic s3cret", "Basic ????"] {
+        for wrong in [
+            "Bearer S3cret",
+            "Bearer",
+            "Bearer ",
+            "Digest s3cret",
+            "s3cret",
+            "Basic s3cret",
+            "Basic ????",
+        ] {
             assert_eq!(ask(wrong).await, None, "{wrong}");
         }
     }
@@ -103,7 +133,10 @@ mod tests {
     #[test]
     fn mistakes_name_the_line_and_nothing_else() {
         let mistake = |text: &str| StaticTokens::parse(text).err();
-        assert_eq!(mistake("a,b,c\ntoken,user\n"), Some((2, "a token, a user and a uid are needed")));
+        assert_eq!(
+            mistake("a,b,c\ntoken,user\n"),
+            Some((2, "a token, a user and a uid are needed"))
+        );
         assert_eq!(mistake(",user,uid"), Some((1, "the token is empty")));
         assert_eq!(mistake("t,u,1,\"open"), Some((1, "a quote is not closed")));
     }

@@ -35,14 +35,22 @@ impl Answer {
         skiff_api::object::str_at(&self.json(), "/message").to_owned()
     }
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("")
     }
 }
 
 /// A user in these groups and in `system:authenticated`.
 pub(crate) fn user(name: &str, groups: &[&str]) -> UserInfo {
     let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-    UserInfo { name: name.into(), groups, ..UserInfo::default() }.authenticated()
+    UserInfo {
+        name: name.into(),
+        groups,
+        ..UserInfo::default()
+    }
+    .authenticated()
 }
 
 pub(crate) fn admin() -> UserInfo {
@@ -62,7 +70,11 @@ impl TestServer {
         let request: Request<Full<Bytes>> = request.body(Full::new(body.into())).unwrap();
         let (parts, body) = self.server.handle_in_process(request, user).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        }
     }
 
     pub(crate) async fn get(&self, user: UserInfo, path: &str) -> Answer {
@@ -70,7 +82,12 @@ impl TestServer {
     }
 
     pub(crate) async fn post(&self, user: UserInfo, path: &str, object: &Value) -> Answer {
-        self.send(user, Request::post(path).header("content-type", "application/json"), object.to_string()).await
+        self.send(
+            user,
+            Request::post(path).header("content-type", "application/json"),
+            object.to_string(),
+        )
+        .await
     }
 
     /// Creates an object as the administrator, which must succeed.

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::tokens::{API_AUDIENCE, Bound, Claims, Reference, Refused, TokenSigner};
 use super::*;
-use crate::pki::Pki;
 use crate::authn::testing::{ISSUER, TestServer, admin};
+use crate::pki::Pki;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -27,7 +27,10 @@ fn claims() -> Claims {
         jti: "id".into(),
         bound: Bound {
             namespace: "ns".into(),
-            serviceaccount: Reference { name: "sa".into(), uid: "u1".into() },
+            serviceaccount: Reference {
+                name: "sa".into(),
+                uid: "u1".into(),
+            },
             pod: None,
             node: None,
             secret: None,
@@ -74,26 +77,66 @@ fn tampered_tokens_are_refused() {
         format!("{header}.{payload}.{}", URL_SAFE_NO_PAD.encode(bytes))
     };
     for (what, token, expected) in [
-        ("no algorithm", format!("{}.{payload}.", encode(&json!({"alg": "none", "typ": "JWT"}))), Refused::Invalid),
-        ("no algorithm, odd case", format!("{}.{payload}.", encode(&json!({"alg": "nOnE"}))), Refused::Invalid),
-        ("none, signature kept", format!("{}.{payload}.{signature}", encode(&json!({"alg": "none"}))), Refused::Invalid),
+        (
+            "no algorithm",
+            format!("{}.{payload}.", encode(&json!({"alg": "none", "typ": "JWT"}))),
+            Refused::Invalid,
+        ),
+        (
+            "no algorithm, odd case",
+            format!("{}.{payload}.", encode(&json!({"alg": "nOnE"}))),
+            Refused::Invalid,
+        ),
+        (
+            "none, signature kept",
+            format!("{}.{payload}.{signature}", encode(&json!({"alg": "none"}))),
+            Refused::Invalid,
+        ),
         ("HMAC with the public key", hmac, Refused::Invalid),
-        ("another algorithm named", format!("{}.{payload}.{signature}", encode(&json!({"alg": "RS256"}))), Refused::Invalid),
+        (
+            "another algorithm named",
+            format!("{}.{payload}.{signature}", encode(&json!({"alg": "RS256"}))),
+            Refused::Invalid,
+        ),
         ("another key", stranger.sign(&claims()).unwrap(), Refused::Invalid),
-        ("another payload", format!("{header}.{other_payload}.{signature}"), Refused::Invalid),
+        (
+            "another payload",
+            format!("{header}.{other_payload}.{signature}"),
+            Refused::Invalid,
+        ),
         ("a flipped bit", flipped, Refused::Invalid),
         ("no signature", format!("{header}.{payload}."), Refused::Invalid),
         ("expired", change(&|c| c.exp = NOW), Refused::Invalid),
         ("not valid yet", change(&|c| c.nbf = NOW + 3600), Refused::Invalid),
-        ("subject of someone else", change(&|c| c.sub = "system:serviceaccount:ns:other".into()), Refused::Invalid),
-        ("subject that is no account", change(&|c| c.sub = "system:admin".into()), Refused::Invalid),
-        ("for another audience", change(&|c| c.aud = vec!["vault".into()]), Refused::Audience),
+        (
+            "subject of someone else",
+            change(&|c| c.sub = "system:serviceaccount:ns:other".into()),
+            Refused::Invalid,
+        ),
+        (
+            "subject that is no account",
+            change(&|c| c.sub = "system:admin".into()),
+            Refused::Invalid,
+        ),
+        (
+            "for another audience",
+            change(&|c| c.aud = vec!["vault".into()]),
+            Refused::Audience,
+        ),
         ("for nobody", change(&|c| c.aud = vec![]), Refused::Audience),
-        ("of another issuer", change(&|c| c.iss = "https://elsewhere".into()), Refused::NotOurs),
+        (
+            "of another issuer",
+            change(&|c| c.iss = "https://elsewhere".into()),
+            Refused::NotOurs,
+        ),
         ("two parts", format!("{header}.{payload}"), Refused::NotOurs),
         ("four parts", format!("{good}.x"), Refused::NotOurs),
         ("not base64", format!("{header}.???.{signature}"), Refused::NotOurs),
-        ("endless", format!("{header}.{payload}.{}", "A".repeat(20_000)), Refused::NotOurs),
+        (
+            "endless",
+            format!("{header}.{payload}.{}", "A".repeat(20_000)),
+            Refused::NotOurs,
+        ),
         ("nothing", String::new(), Refused::NotOurs),
     ] {
         assert_eq!(verify(&token), Err(expected), "{what}");
@@ -121,7 +164,11 @@ fn the_published_key_verifies_our_tokens() {
 async fn tokens_end_with_what_they_are_bound_to() {
     let test = TestServer::start().await;
     let path = "/api/v1/namespaces/default/serviceaccounts";
-    test.create(path, json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sa"}})).await;
+    test.create(
+        path,
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sa"}}),
+    )
+    .await;
     test.create(
         "/api/v1/namespaces/default/secrets",
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}),
@@ -134,8 +181,15 @@ async fn tokens_end_with_what_they_are_bound_to() {
     };
     let who = async |token: &str| {
         let header = format!("Bearer {token}");
-        let credentials = Credentials { authorization: Some(&header), client_certificates: &[] };
-        test.server.authenticate(&credentials).await.map(|user| user.map(|user| user.name)).map_err(|e| e.code)
+        let credentials = Credentials {
+            authorization: Some(&header),
+            client_certificates: &[],
+        };
+        test.server
+            .authenticate(&credentials)
+            .await
+            .map(|user| user.map(|user| user.name))
+            .map_err(|e| e.code)
     };
     let plain = token(json!({})).await;
     let bound = token(json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": "s"}})).await;
@@ -165,7 +219,11 @@ async fn tokens_end_with_what_they_are_bound_to() {
     delete(&format!("{path}/sa")).await;
     refused(&plain).await;
     // One of the same name is another one.
-    test.create(path, json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sa"}})).await;
+    test.create(
+        path,
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sa"}}),
+    )
+    .await;
     refused(&plain).await;
 }
 
@@ -184,9 +242,17 @@ fn certificates_are_judged_at_every_request() {
     assert_eq!(x509::identity(&der(&certificate), now - YEAR).unwrap_err().code, 401);
     let (nameless, _) = pki.issue_client("", "system:masters").unwrap();
     assert_eq!(x509::identity(&der(&nameless), now).unwrap(), None);
-    assert_eq!(x509::identity(pki.ca_der(), now).unwrap_err().code, 401, "a CA is no client");
+    assert_eq!(
+        x509::identity(pki.ca_der(), now).unwrap_err().code,
+        401,
+        "a CA is no client"
+    );
     let serving = std::fs::read_to_string(directory.path().join("apiserver.crt")).unwrap();
-    assert_eq!(x509::identity(&der(&serving), now).unwrap_err().code, 401, "a server is no client");
+    assert_eq!(
+        x509::identity(&der(&serving), now).unwrap_err().code,
+        401,
+        "a server is no client"
+    );
 }
 
 #[test]
@@ -210,7 +276,14 @@ fn bootstrap_tokens_must_be_in_order() {
     let at = |object: &Value, now| bootstrap_token::identity(object, "abcdef", "0123456789abcdef", now);
     let user = at(&secret(&[]), NOW).unwrap();
     assert_eq!(user.name, "system:bootstrap:abcdef");
-    assert_eq!(user.groups, ["system:bootstrappers", "system:bootstrappers:edge", "system:authenticated"]);
+    assert_eq!(
+        user.groups,
+        [
+            "system:bootstrappers",
+            "system:bootstrappers:edge",
+            "system:authenticated"
+        ]
+    );
     assert!(at(&secret(&[("expiration", "")]), NOW).is_some());
     for (what, edits) in [
         ("another secret", ("token-secret", "0123456789abcdeF")),
@@ -228,7 +301,13 @@ fn bootstrap_tokens_must_be_in_order() {
     let mut going = secret(&[]);
     going["metadata"] = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
     assert_eq!(at(&going, NOW), None);
-    for form in ["abcdef", "abcdef.0123", "ABCDEF.0123456789abcdef", "abcdef.0123456789abcde/", "abcdef.0123456789abcdef.x"] {
+    for form in [
+        "abcdef",
+        "abcdef.0123",
+        "ABCDEF.0123456789abcdef",
+        "abcdef.0123456789abcde/",
+        "abcdef.0123456789abcdef.x",
+    ] {
         assert_eq!(bootstrap_token::split(form), None, "{form}");
     }
 }
@@ -237,12 +316,20 @@ fn bootstrap_tokens_must_be_in_order() {
 async fn unknown_tokens_are_refused_and_no_token_is_anonymous() {
     let test = TestServer::start().await;
     let ask = async |header: Option<&str>| {
-        let credentials = Credentials { authorization: header, client_certificates: &[] };
+        let credentials = Credentials {
+            authorization: header,
+            client_certificates: &[],
+        };
         test.server.authenticate(&credentials).await.map_err(|e| e.code)
     };
     assert_eq!(ask(None).await, Ok(None));
     assert_eq!(ask(Some("Negotiate abc")).await, Ok(None));
-    for wrong in ["Bearer nonsense", "Bearer a.b.c", "Bearer abcdef.0123456789abcdef", "Basic eDp5"] {
+    for wrong in [
+        "Bearer nonsense",
+        "Bearer a.b.c",
+        "Bearer abcdef.0123456789abcdef",
+        "Basic eDp5",
+    ] {
         assert_eq!(ask(Some(wrong)).await, Err(401), "{wrong}");
     }
 }

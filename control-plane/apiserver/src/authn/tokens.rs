@@ -107,7 +107,11 @@ impl TokenSigner {
     }
 
     pub fn sign(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
-        let header = Header { kid: Some(self.key_id.clone()), typ: None, ..Header::new(Algorithm::ES256) };
+        let header = Header {
+            kid: Some(self.key_id.clone()),
+            typ: None,
+            ..Header::new(Algorithm::ES256)
+        };
         jsonwebtoken::encode(&header, claims, &self.encoding)
     }
 
@@ -120,7 +124,10 @@ impl TokenSigner {
         if claims.iss != self.issuer || now >= claims.exp || now + NOT_BEFORE_LEEWAY_SECONDS < claims.nbf {
             return Err(Refused::Invalid);
         }
-        let user = format!("system:serviceaccount:{}:{}", claims.bound.namespace, claims.bound.serviceaccount.name);
+        let user = format!(
+            "system:serviceaccount:{}:{}",
+            claims.bound.namespace, claims.bound.serviceaccount.name
+        );
         if claims.sub != user {
             return Err(Refused::Invalid);
         }
@@ -136,7 +143,9 @@ impl TokenSigner {
         let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             return false;
         };
-        let Ok(payload) = URL_SAFE_NO_PAD.decode(payload) else { return false };
+        let Ok(payload) = URL_SAFE_NO_PAD.decode(payload) else {
+            return false;
+        };
         serde_json::from_slice::<Value>(&payload).is_ok_and(|claims| claims["iss"] == self.issuer.as_str())
     }
 
@@ -177,5 +186,7 @@ impl TokenSigner {
 /// The bytes within a PEM text that we made ourselves.
 fn pem_content(pem: &str) -> Vec<u8> {
     let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    base64::engine::general_purpose::STANDARD.decode(body).expect("our own PEM is base64 between its marks")
+    base64::engine::general_purpose::STANDARD
+        .decode(body)
+        .expect("our own PEM is base64 between its marks")
 }

@@ -17,7 +17,9 @@ pub struct ClientCertificates;
 #[async_trait]
 impl Authenticator for ClientCertificates {
     async fn authenticate(&self, credentials: &Credentials<'_>) -> ApiResult<Option<UserInfo>> {
-        let Some(leaf) = credentials.client_certificates.first() else { return Ok(None) };
+        let Some(leaf) = credentials.client_certificates.first() else {
+            return Ok(None);
+        };
         identity(leaf, unix_now())
     }
 }
@@ -29,16 +31,33 @@ pub fn identity(leaf: &CertificateDer<'_>, now: i64) -> ApiResult<Option<UserInf
     if now < validity.not_before.timestamp() || now > validity.not_after.timestamp() {
         return Err(ApiStatus::unauthorized());
     }
-    let for_clients =
-        certificate.extended_key_usage().ok().flatten().is_none_or(|usage| usage.value.client_auth || usage.value.any);
+    let for_clients = certificate
+        .extended_key_usage()
+        .ok()
+        .flatten()
+        .is_none_or(|usage| usage.value.client_auth || usage.value.any);
     if !for_clients || certificate.is_ca() {
         return Err(ApiStatus::unauthorized());
     }
-    let Some((name, groups)) = subject_of(leaf) else { return Err(ApiStatus::unauthorized()) };
+    let Some((name, groups)) = subject_of(leaf) else {
+        return Err(ApiStatus::unauthorized());
+    };
     if name.is_empty() {
         return Ok(None);
     }
     let credential = format!("X509SHA256={}", hex(&Sha256::digest(leaf)));
-    let extra = [("authentication.kubernetes.io/credential-id".to_owned(), vec![credential])].into();
-    Ok(Some(UserInfo { name, groups, extra, ..UserInfo::default() }.authenticated()))
+    let extra = [(
+        "authentication.kubernetes.io/credential-id".to_owned(),
+        vec![credential],
+    )]
+    .into();
+    Ok(Some(
+        UserInfo {
+            name,
+            groups,
+            extra,
+            ..UserInfo::default()
+        }
+        .authenticated(),
+    ))
 }

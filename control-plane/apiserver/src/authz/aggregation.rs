@@ -19,7 +19,9 @@ pub fn aggregated_rules<'a>(role: &Value, roles: impl Iterator<Item = &'a Value>
     let selectors = role.pointer("/aggregationRule/clusterRoleSelectors")?.as_array()?;
     let mut rules: Vec<Value> = Vec::new();
     for selector in selectors {
-        let Ok(selector) = LabelSelector::from_json(selector) else { continue };
+        let Ok(selector) = LabelSelector::from_json(selector) else {
+            continue;
+        };
         for other in roles.clone() {
             if object::name(other) == object::name(role) || !selector.matches(&object::labels(other)) {
                 continue;
@@ -37,10 +39,14 @@ pub fn aggregated_rules<'a>(role: &Value, roles: impl Iterator<Item = &'a Value>
 /// Brings every aggregated role up to date with what the cache shows. Roles may be built on aggregated roles (`admin` on
 /// `edit`): the change of one is seen, and carried on, in the next round.
 pub async fn aggregate(registry: &Registry) -> ApiResult<()> {
-    let Some(resource) = registry.resource(GROUP, "clusterroles") else { return Ok(()) };
+    let Some(resource) = registry.resource(GROUP, "clusterroles") else {
+        return Ok(());
+    };
     let roles = Lookup::list(registry, GROUP, "clusterroles", "");
     for role in &roles {
-        let Some(rules) = aggregated_rules(role, roles.iter().map(Arc::as_ref)) else { continue };
+        let Some(rules) = aggregated_rules(role, roles.iter().map(Arc::as_ref)) else {
+            continue;
+        };
         if object::list_at(role, "/rules") == rules.as_slice() {
             continue;
         }

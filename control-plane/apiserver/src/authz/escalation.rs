@@ -72,14 +72,24 @@ impl EscalationCheck {
         if self.may(user, "escalate", request.info.resource, namespace, &request.name) {
             return Ok(());
         }
-        self.check_held(user, namespace, &Rule::list_of(&request.object)).map_err(|why| refused(request, &why))?;
+        self.check_held(user, namespace, &Rule::list_of(&request.object))
+            .map_err(|why| refused(request, &why))?;
         let aggregation = |role: &Value| role.get("aggregationRule").filter(|rule| !rule.is_null()).cloned();
         let wanted = aggregation(&request.object);
         if wanted.is_some() && wanted != request.old.as_deref().and_then(aggregation) {
             let everything = || vec!["*".to_owned()];
             let all = [
-                Rule { verbs: everything(), api_groups: everything(), resources: everything(), ..Rule::default() },
-                Rule { verbs: everything(), non_resource_urls: everything(), ..Rule::default() },
+                Rule {
+                    verbs: everything(),
+                    api_groups: everything(),
+                    resources: everything(),
+                    ..Rule::default()
+                },
+                Rule {
+                    verbs: everything(),
+                    non_resource_urls: everything(),
+                    ..Rule::default()
+                },
             ];
             self.check_held(user, "", &all)
                 .map_err(|_| refused(request, "must have cluster-admin privileges to use an aggregationRule"))?;
@@ -95,22 +105,41 @@ impl EscalationCheck {
         {
             return Ok(());
         }
-        let (kind, name) = (str_at(&request.object, "/roleRef/kind"), str_at(&request.object, "/roleRef/name"));
-        let (resource, role_namespace) = if kind == "ClusterRole" { ("clusterroles", "") } else { ("roles", namespace) };
+        let (kind, name) = (
+            str_at(&request.object, "/roleRef/kind"),
+            str_at(&request.object, "/roleRef/name"),
+        );
+        let (resource, role_namespace) = if kind == "ClusterRole" {
+            ("clusterroles", "")
+        } else {
+            ("roles", namespace)
+        };
         if self.may(user, "bind", resource, namespace, name) {
             return Ok(());
         }
         let Some(role) = lookup.get(GROUP, resource, role_namespace, name) else {
-            return Err(ApiStatus::not_found(Subject { group: GROUP, resource: &kind.to_lowercase(), name }));
+            return Err(ApiStatus::not_found(Subject {
+                group: GROUP,
+                resource: &kind.to_lowercase(),
+                name,
+            }));
         };
-        self.check_held(user, namespace, &Rule::list_of(&role)).map_err(|why| refused(request, &why))
+        self.check_held(user, namespace, &Rule::list_of(&role))
+            .map_err(|why| refused(request, &why))
     }
 }
 
 fn refused(request: &AdmissionRequest, why: &str) -> Box<ApiStatus> {
     let info: &ResourceInfo = request.info;
     let name = object::name(&request.object);
-    ApiStatus::forbidden(Subject { group: info.group, resource: info.resource, name }, why)
+    ApiStatus::forbidden(
+        Subject {
+            group: info.group,
+            resource: info.resource,
+            name,
+        },
+        why,
+    )
 }
 
 #[async_trait]

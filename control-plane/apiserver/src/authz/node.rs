@@ -33,7 +33,11 @@ pub struct NodeAuthorizer {
 /// never come this far.
 static NODE_RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     let data = crate::bootstrap::rbac_data();
-    list_at(data, "/clusterRoles").iter().find(|role| role["name"] == "system:node").map(Rule::list_of).unwrap_or_default()
+    list_at(data, "/clusterRoles")
+        .iter()
+        .find(|role| role["name"] == "system:node")
+        .map(Rule::list_of)
+        .unwrap_or_default()
 });
 
 /// Paths outside the API that nodes use: the tunnel, renewing their certificate, pulling modules.
@@ -99,9 +103,15 @@ impl NodeAuthorizer {
         if attributes.name.is_empty() {
             return no("No Object name found");
         }
-        let pods = self.lookup.list_by_field("", "pods", &attributes.namespace, "spec.nodeName", node);
+        let pods = self
+            .lookup
+            .list_by_field("", "pods", &attributes.namespace, "spec.nodeName", node);
         let related = pods.iter().any(|pod| refers(pod, &attributes.name));
-        if related { allow() } else { no(format!("no relationship found between node '{node}' and this object")) }
+        if related {
+            allow()
+        } else {
+            no(format!("no relationship found between node '{node}' and this object"))
+        }
     }
 
     fn pods(&self, node: &str, attributes: &Attributes) -> Decision {
@@ -115,10 +125,15 @@ impl NodeAuthorizer {
                 no(format!("no relationship found between node '{node}' and this object"))
             }
             "list" | "watch" if subresource.is_empty() => {
-                let own = attributes.field_selector.iter().any(|(field, value)| {
-                    field == "spec.nodeName" && value == node
-                });
-                if own { allow() } else { no("can only list/watch pods with spec.nodeName field selector") }
+                let own = attributes
+                    .field_selector
+                    .iter()
+                    .any(|(field, value)| field == "spec.nodeName" && value == node);
+                if own {
+                    allow()
+                } else {
+                    no("can only list/watch pods with spec.nodeName field selector")
+                }
             }
             // Whose pod it is, is checked when the object is at hand: node_restriction.rs.
             _ => by_rules(attributes),
@@ -127,7 +142,11 @@ impl NodeAuthorizer {
 }
 
 fn by_rules(attributes: &Attributes) -> Decision {
-    if NODE_RULES.iter().any(|rule| rule.allows(attributes)) { allow() } else { no("") }
+    if NODE_RULES.iter().any(|rule| rule.allows(attributes)) {
+        allow()
+    } else {
+        no("")
+    }
 }
 
 fn lease(node: &str, attributes: &Attributes) -> Decision {
@@ -138,7 +157,9 @@ fn lease(node: &str, attributes: &Attributes) -> Decision {
         _ => return no("can only get, create, update, patch, or delete a node lease"),
     }
     if attributes.namespace != LEASE_NAMESPACE {
-        return no(format!("can only access leases in the {LEASE_NAMESPACE:?} system namespace"));
+        return no(format!(
+            "can only access leases in the {LEASE_NAMESPACE:?} system namespace"
+        ));
     }
     // The name of a new object is not in its request's path; node_restriction.rs looks at it.
     if attributes.verb != "create" && attributes.name != node {
@@ -151,9 +172,10 @@ fn own_node(node: &str, attributes: &Attributes) -> Decision {
     match attributes.verb.as_str() {
         "create" if attributes.subresource.is_empty() => allow(),
         "get" | "list" | "watch" if attributes.subresource.is_empty() && attributes.name == node => allow(),
-        "get" | "list" | "watch" => {
-            no(format!("node '{node}' cannot read '{}', only its own Node object", attributes.name))
-        }
+        "get" | "list" | "watch" => no(format!(
+            "node '{node}' cannot read '{}', only its own Node object",
+            attributes.name
+        )),
         "update" | "patch" if matches!(attributes.subresource.as_str(), "" | "status") && attributes.name == node => {
             allow()
         }
@@ -171,23 +193,38 @@ fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
 fn refers(pod: &Value, name: &str, env_key: &str, env_from_key: &str, volume: &str, projected: &str) -> bool {
     let named = |value: &Value, pointer: &str| str_at(value, pointer) == name;
     let in_environment = containers(pod).any(|container| {
-        list_at(container, "/env").iter().any(|env| named(env, &format!("/valueFrom/{env_key}/name")))
-            || list_at(container, "/envFrom").iter().any(|from| named(from, &format!("/{env_from_key}/name")))
+        list_at(container, "/env")
+            .iter()
+            .any(|env| named(env, &format!("/valueFrom/{env_key}/name")))
+            || list_at(container, "/envFrom")
+                .iter()
+                .any(|from| named(from, &format!("/{env_from_key}/name")))
     });
     in_environment
         || list_at(pod, "/spec/volumes").iter().any(|v| {
             named(v, volume)
-                || list_at(v, "/projected/sources").iter().any(|source| named(source, &format!("/{projected}/name")))
+                || list_at(v, "/projected/sources")
+                    .iter()
+                    .any(|source| named(source, &format!("/{projected}/name")))
         })
 }
 
 fn refers_to_secret(pod: &Value, name: &str) -> bool {
     refers(pod, name, "secretKeyRef", "secretRef", "/secret/secretName", "secret")
-        || list_at(pod, "/spec/imagePullSecrets").iter().any(|secret| str_at(secret, "/name") == name)
+        || list_at(pod, "/spec/imagePullSecrets")
+            .iter()
+            .any(|secret| str_at(secret, "/name") == name)
 }
 
 fn refers_to_config_map(pod: &Value, name: &str) -> bool {
-    refers(pod, name, "configMapKeyRef", "configMapRef", "/configMap/name", "configMap")
+    refers(
+        pod,
+        name,
+        "configMapKeyRef",
+        "configMapRef",
+        "/configMap/name",
+        "configMap",
+    )
 }
 
 fn refers_to_claim(pod: &Value, name: &str) -> bool {

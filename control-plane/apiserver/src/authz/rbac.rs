@@ -52,7 +52,12 @@ struct Compiled {
 impl Compiled {
     /// Cluster-wide grants first, then those of the namespace.
     fn grants<'a>(&'a self, user: &'a UserInfo, namespace: &str) -> impl Iterator<Item = &'a Grant> {
-        self.cluster.of(user).chain(self.namespaces.get(namespace).into_iter().flat_map(|grants| grants.of(user)))
+        self.cluster.of(user).chain(
+            self.namespaces
+                .get(namespace)
+                .into_iter()
+                .flat_map(|grants| grants.of(user)),
+        )
     }
 }
 
@@ -66,7 +71,11 @@ pub struct Rbac {
 impl Rbac {
     pub fn new(lookup: Arc<dyn Lookup>) -> Arc<Self> {
         let compiled = ArcSwap::from_pointee(compile(lookup.as_ref()));
-        Arc::new(Self { lookup, compiled, compiling: Mutex::new(()) })
+        Arc::new(Self {
+            lookup,
+            compiled,
+            compiling: Mutex::new(()),
+        })
     }
 
     fn current(&self) -> Arc<Compiled> {
@@ -87,13 +96,19 @@ impl Rbac {
     /// The answer, without waiting for anything.
     pub fn decide(&self, attributes: &Attributes) -> Decision {
         let compiled = self.current();
-        let namespace = if attributes.resource_request { attributes.namespace.as_str() } else { "" };
+        let namespace = if attributes.resource_request {
+            attributes.namespace.as_str()
+        } else {
+            ""
+        };
         let mut missing = BTreeSet::new();
         for grant in compiled.grants(&attributes.user, namespace) {
             match &grant.rules {
                 Ok(rules) => {
                     if rules.iter().any(|rule| rule.allows(attributes)) {
-                        return Decision::Allow { reason: format!("RBAC: allowed by {}", grant.description) };
+                        return Decision::Allow {
+                            reason: format!("RBAC: allowed by {}", grant.description),
+                        };
                     }
                 }
                 Err(text) => {
@@ -101,7 +116,9 @@ impl Rbac {
                 }
             }
         }
-        Decision::NoOpinion { reason: missing_reason(&missing) }
+        Decision::NoOpinion {
+            reason: missing_reason(&missing),
+        }
     }
 
     /// All rules that a user has in a namespace (`""`: cluster-wide ones only), and the reason if some could not be found.
@@ -143,10 +160,17 @@ fn versions(lookup: &dyn Lookup) -> [u64; RESOURCES.len()] {
 
 fn compile(lookup: &dyn Lookup) -> Compiled {
     // Versions first: what changes while the lists are read is compiled again by the next check.
-    let mut compiled = Compiled { versions: versions(lookup), ..Compiled::default() };
+    let mut compiled = Compiled {
+        versions: versions(lookup),
+        ..Compiled::default()
+    };
     let by_name = |resource: &str| -> HashMap<(String, String), Arc<[Rule]>> {
         let key = |role: &Value| (object::namespace(role).to_owned(), object::name(role).to_owned());
-        lookup.list(GROUP, resource, "").iter().map(|role| (key(role), Rule::list_of(role).into())).collect()
+        lookup
+            .list(GROUP, resource, "")
+            .iter()
+            .map(|role| (key(role), Rule::list_of(role).into()))
+            .collect()
     };
     let (cluster_roles, roles) = (by_name("clusterroles"), by_name("roles"));
     for resource in ["clusterrolebindings", "rolebindings"] {
@@ -158,10 +182,14 @@ fn compile(lookup: &dyn Lookup) -> Compiled {
                 ("Role", namespace) => roles.get(&(namespace.to_owned(), role_name.to_owned())),
                 _ => None,
             };
-            let rules =
-                found.cloned().ok_or_else(|| format!("{}.{GROUP} {role_name:?} not found", role_kind.to_lowercase()));
+            let rules = found
+                .cloned()
+                .ok_or_else(|| format!("{}.{GROUP} {role_name:?} not found", role_kind.to_lowercase()));
             let described = if namespace.is_empty() {
-                format!("ClusterRoleBinding {:?} of {role_kind} {role_name:?}", object::name(&binding))
+                format!(
+                    "ClusterRoleBinding {:?} of {role_kind} {role_name:?}",
+                    object::name(&binding)
+                )
             } else {
                 let name = format!("{}/{namespace}", object::name(&binding));
                 format!("RoleBinding {name:?} of {role_kind} {role_name:?}")
@@ -181,7 +209,9 @@ fn compile(lookup: &dyn Lookup) -> Compiled {
 
 fn add(grants: &mut Grants, subject: &Value, namespace: &str, binding: &str, rules: &Result<Arc<[Rule]>, String>) {
     let (kind, name) = (str_at(subject, "/kind"), str_at(subject, "/name"));
-    let own_namespace = Some(str_at(subject, "/namespace")).filter(|n| !n.is_empty()).unwrap_or(namespace);
+    let own_namespace = Some(str_at(subject, "/namespace"))
+        .filter(|n| !n.is_empty())
+        .unwrap_or(namespace);
     let (slot, shown) = match kind {
         "User" => (grants.users.entry(name.to_owned()), format!("User {name:?}")),
         "Group" => (grants.groups.entry(name.to_owned()), format!("Group {name:?}")),
@@ -191,5 +221,8 @@ fn add(grants: &mut Grants, subject: &Value, namespace: &str, binding: &str, rul
         }
         _ => return,
     };
-    slot.or_default().push(Grant { description: format!("{binding} to {shown}"), rules: rules.clone() });
+    slot.or_default().push(Grant {
+        description: format!("{binding} to {shown}"),
+        rules: rules.clone(),
+    });
 }

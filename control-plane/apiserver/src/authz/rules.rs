@@ -45,8 +45,12 @@ fn resource_covers(pattern: &str, resource: &str) -> bool {
 
 impl Rule {
     pub fn from_json(rule: &Value) -> Self {
-        let list =
-            |key: &str| list_at(rule, key).iter().filter_map(|item| Some(item.as_str()?.to_owned())).collect();
+        let list = |key: &str| {
+            list_at(rule, key)
+                .iter()
+                .filter_map(|item| Some(item.as_str()?.to_owned()))
+                .collect()
+        };
         Self {
             verbs: list("/verbs"),
             api_groups: list("/apiGroups"),
@@ -81,10 +85,16 @@ impl Rule {
             return false;
         }
         if !attributes.resource_request {
-            return self.non_resource_urls.iter().any(|pattern| url_covers(pattern, &attributes.path));
+            return self
+                .non_resource_urls
+                .iter()
+                .any(|pattern| url_covers(pattern, &attributes.path));
         }
         has_or_all(&self.api_groups, &attributes.group)
-            && self.resources.iter().any(|pattern| matches_request(pattern, attributes))
+            && self
+                .resources
+                .iter()
+                .any(|pattern| matches_request(pattern, attributes))
             && (self.resource_names.is_empty() || has(&self.resource_names, &attributes.name))
     }
 
@@ -104,19 +114,18 @@ impl Rule {
                     if self.resource_names.is_empty() {
                         parts.push(part);
                     } else {
-                        parts.extend(
-                            self.resource_names
-                                .iter()
-                                .map(|name| Self { resource_names: vec![name.clone()], ..part.clone() }),
-                        );
+                        parts.extend(self.resource_names.iter().map(|name| Self {
+                            resource_names: vec![name.clone()],
+                            ..part.clone()
+                        }));
                     }
                 }
             }
-            parts.extend(
-                self.non_resource_urls
-                    .iter()
-                    .map(|url| Self { verbs: verbs.clone(), non_resource_urls: vec![url.clone()], ..Self::default() }),
-            );
+            parts.extend(self.non_resource_urls.iter().map(|url| Self {
+                verbs: verbs.clone(),
+                non_resource_urls: vec![url.clone()],
+                ..Self::default()
+            }));
         }
         parts
     }
@@ -128,8 +137,12 @@ impl Rule {
             || (!part.resource_names.is_empty() && all(&part.resource_names, &|name| has(&self.resource_names, name)));
         all(&part.verbs, &|verb| has_or_all(&self.verbs, verb))
             && all(&part.api_groups, &|group| has_or_all(&self.api_groups, group))
-            && all(&part.resources, &|wanted| self.resources.iter().any(|p| resource_covers(p, wanted)))
-            && all(&part.non_resource_urls, &|wanted| self.non_resource_urls.iter().any(|p| url_covers(p, wanted)))
+            && all(&part.resources, &|wanted| {
+                self.resources.iter().any(|p| resource_covers(p, wanted))
+            })
+            && all(&part.non_resource_urls, &|wanted| {
+                self.non_resource_urls.iter().any(|p| url_covers(p, wanted))
+            })
             && names
     }
 }
@@ -154,20 +167,27 @@ pub fn uncovered(held: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
         .filter(|part| !held.iter().any(|rule| rule.covers(part)))
         .collect();
     // Verbs of the same group, resource and name are shown together.
-    let mut together: BTreeMap<(Vec<String>, Vec<String>, Vec<String>, Vec<String>), BTreeSet<String>> = BTreeMap::new();
+    let mut together: BTreeMap<[Vec<String>; 4], BTreeSet<String>> = BTreeMap::new();
     for part in missing {
-        let key = (part.api_groups, part.resources, part.resource_names, part.non_resource_urls);
+        let key = [
+            part.api_groups,
+            part.resources,
+            part.resource_names,
+            part.non_resource_urls,
+        ];
         together.entry(key).or_default().extend(part.verbs);
     }
     together
         .into_iter()
-        .map(|((api_groups, resources, resource_names, non_resource_urls), verbs)| Rule {
-            verbs: verbs.into_iter().collect(),
-            api_groups,
-            resources,
-            resource_names,
-            non_resource_urls,
-        })
+        .map(
+            |([api_groups, resources, resource_names, non_resource_urls], verbs)| Rule {
+                verbs: verbs.into_iter().collect(),
+                api_groups,
+                resources,
+                resource_names,
+                non_resource_urls,
+            },
+        )
         .collect()
 }
 

@@ -1,5 +1,7 @@
 //! Permissions: a generated matrix against a naive evaluator, nodes, and escalation.
 
+mod nodes;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +12,7 @@ use skiff_api::object::{self, list_at, str_at};
 use super::rbac::Rbac;
 use super::rules::{Rule, uncovered};
 use super::*;
-use crate::authn::testing::{TestServer, admin, node, user};
+use crate::authn::testing::{TestServer, user};
 
 /// Objects in memory.
 #[derive(Default)]
@@ -22,14 +24,22 @@ struct Objects {
 impl Objects {
     fn add(&self, group: &str, resource: &str, value: Value) {
         let (namespace, name) = (object::namespace(&value).to_owned(), object::name(&value).to_owned());
-        self.objects.lock().unwrap().insert((group.into(), resource.into(), namespace, name), Arc::new(value));
+        self.objects
+            .lock()
+            .unwrap()
+            .insert((group.into(), resource.into(), namespace, name), Arc::new(value));
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 impl Lookup for Objects {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        let key = (group.to_owned(), resource.to_owned(), namespace.to_owned(), name.to_owned());
+        let key = (
+            group.to_owned(),
+            resource.to_owned(),
+            namespace.to_owned(),
+            name.to_owned(),
+        );
         self.objects.lock().unwrap().get(&key).cloned()
     }
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
@@ -37,7 +47,11 @@ impl Lookup for Objects {
         let wanted = |key: &(String, String, String, String)| {
             key.0 == group && key.1 == resource && (namespace.is_empty() || key.2 == namespace)
         };
-        objects.iter().filter(|(key, _)| wanted(key)).map(|(_, value)| Arc::clone(value)).collect()
+        objects
+            .iter()
+            .filter(|(key, _)| wanted(key))
+            .map(|(_, value)| Arc::clone(value))
+            .collect()
     }
     fn version(&self, _group: &str, _resource: &str) -> u64 {
         self.version.load(Ordering::SeqCst)
@@ -56,22 +70,30 @@ fn naive(objects: &Objects, attributes: &Attributes) -> bool {
     }
     bindings.iter().any(|binding| {
         let namespace = object::namespace(binding);
-        let applies = list_at(binding, "/subjects").iter().any(|subject| match str_at(subject, "/kind") {
-            "User" => str_at(subject, "/name") == attributes.user.name,
-            "Group" => attributes.user.in_group(str_at(subject, "/name")),
-            _ => {
-                let account = format!("{}:{}", str_at(subject, "/namespace"), str_at(subject, "/name"));
-                attributes.user.name == format!("system:serviceaccount:{account}")
-            }
-        });
-        let role = role_rules(str_at(binding, "/roleRef/kind"), namespace, str_at(binding, "/roleRef/name"));
+        let applies = list_at(binding, "/subjects")
+            .iter()
+            .any(|subject| match str_at(subject, "/kind") {
+                "User" => str_at(subject, "/name") == attributes.user.name,
+                "Group" => attributes.user.in_group(str_at(subject, "/name")),
+                _ => {
+                    let account = format!("{}:{}", str_at(subject, "/namespace"), str_at(subject, "/name"));
+                    attributes.user.name == format!("system:serviceaccount:{account}")
+                }
+            });
+        let role = role_rules(
+            str_at(binding, "/roleRef/kind"),
+            namespace,
+            str_at(binding, "/roleRef/name"),
+        );
         applies && role.is_some_and(|role| list_at(&role, "/rules").iter().any(|rule| naive_rule(rule, attributes)))
     })
 }
 
 fn naive_rule(rule: &Value, attributes: &Attributes) -> bool {
     let has = |key: &str, wanted: &[&str]| {
-        list_at(rule, key).iter().any(|item| wanted.contains(&item.as_str().unwrap_or("")))
+        list_at(rule, key)
+            .iter()
+            .any(|item| wanted.contains(&item.as_str().unwrap_or("")))
     };
     if !has("/verbs", &["*", &attributes.verb]) {
         return false;
@@ -87,8 +109,11 @@ fn naive_rule(rule: &Value, attributes: &Attributes) -> bool {
         sub => format!("{}/{sub}", attributes.resource),
     };
     let any_parent = format!("*/{}", attributes.subresource);
-    let resources: &[&str] =
-        if attributes.subresource.is_empty() { &["*", &combined] } else { &["*", &combined, &any_parent] };
+    let resources: &[&str] = if attributes.subresource.is_empty() {
+        &["*", &combined]
+    } else {
+        &["*", &combined, &any_parent]
+    };
     let names = list_at(rule, "/resourceNames");
     has("/apiGroups", &["*", &attributes.group])
         && has("/resources", resources)
@@ -120,7 +145,15 @@ const USERS: [&str; 4] = ["ann", "bob", "system:serviceaccount:a:sa", "system:se
 const GROUPS: [&str; 3] = ["dev", "ops", "system:authenticated"];
 const VERBS: [&str; 5] = ["get", "list", "create", "delete", "*"];
 const API_GROUPS: [&str; 3] = ["", "apps", "*"];
-const RESOURCES: [&str; 7] = ["pods", "pods/log", "secrets", "deployments", "deployments/scale", "*/scale", "*"];
+const RESOURCES: [&str; 7] = [
+    "pods",
+    "pods/log",
+    "secrets",
+    "deployments",
+    "deployments/scale",
+    "*/scale",
+    "*",
+];
 const URLS: [&str; 4] = ["/healthz", "/metrics", "/api/*", "*"];
 
 fn random_rule(seed: &mut Seed) -> Value {
@@ -140,7 +173,11 @@ fn random_policy(seed: &mut Seed) -> Objects {
     for index in 0..6 {
         let rules: Vec<Value> = (0..1 + seed.next(3)).map(|_| random_rule(seed)).collect();
         let name = format!("r{index}");
-        objects.add(rbac::GROUP, "clusterroles", json!({"metadata": {"name": name}, "rules": rules}));
+        objects.add(
+            rbac::GROUP,
+            "clusterroles",
+            json!({"metadata": {"name": name}, "rules": rules}),
+        );
         let namespace = seed.pick(&NAMESPACES);
         let rules = vec![random_rule(seed)];
         let role = json!({"metadata": {"name": name, "namespace": namespace}, "rules": rules});
@@ -229,7 +266,10 @@ fn rbac_agrees_with_the_naive_evaluator() {
             if got { allowed += 1 } else { refused += 1 }
         }
     }
-    assert!(allowed > 1000 && refused > 1000, "the matrix says both: {allowed} and {refused}");
+    assert!(
+        allowed > 1000 && refused > 1000,
+        "the matrix says both: {allowed} and {refused}"
+    );
 }
 
 #[test]
@@ -252,7 +292,11 @@ fn a_changed_role_counts_at_the_next_check() {
     let missing = "RBAC: role.rbac.authorization.k8s.io \"r\" not found";
     assert_eq!(decide(), Decision::NoOpinion { reason: missing.into() });
     let rule = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]});
-    objects.add(rbac::GROUP, "roles", json!({"metadata": {"name": "r", "namespace": "a"}, "rules": [rule]}));
+    objects.add(
+        rbac::GROUP,
+        "roles",
+        json!({"metadata": {"name": "r", "namespace": "a"}, "rules": [rule]}),
+    );
     let reason = "RBAC: allowed by RoleBinding \"b/a\" of Role \"r\" to User \"ann\"";
     assert_eq!(decide(), Decision::Allow { reason: reason.into() });
 }
@@ -262,7 +306,10 @@ fn what_is_not_covered_is_named() {
     let rule = |verbs: &[&str], groups: &[&str], resources: &[&str]| {
         Rule::from_json(&json!({"verbs": verbs, "apiGroups": groups, "resources": resources}))
     };
-    let held = [rule(&["get", "list"], &[""], &["pods", "*/scale"]), rule(&["*"], &["apps"], &["deployments"])];
+    let held = [
+        rule(&["get", "list"], &[""], &["pods", "*/scale"]),
+        rule(&["*"], &["apps"], &["deployments"]),
+    ];
     assert!(uncovered(&held, &[rule(&["list"], &[""], &["pods"])]).is_empty());
     assert!(uncovered(&held, &[rule(&["get"], &[""], &["things/scale"])]).is_empty());
     assert!(uncovered(&held, &[rule(&["escalate", "get"], &["apps"], &["deployments"])]).is_empty());
@@ -275,92 +322,12 @@ fn what_is_not_covered_is_named() {
             r#"{APIGroups:["apps"], Resources:["pods"], Verbs:["create" "delete" "get"]}"#,
         ]
     );
-    let named = Rule { resource_names: vec!["x".into()], ..rule(&["get"], &[""], &["secrets"]) };
+    let named = Rule {
+        resource_names: vec!["x".into()],
+        ..rule(&["get"], &[""], &["secrets"])
+    };
     assert!(uncovered(&[rule(&["get"], &[""], &["secrets"])], std::slice::from_ref(&named)).is_empty());
     assert_eq!(uncovered(&[named], &[rule(&["get"], &[""], &["secrets"])]).len(), 1);
-}
-
-#[tokio::test]
-async fn nodes_reach_their_own_and_nothing_else() {
-    let objects = Arc::new(Objects::default());
-    let pod = |name: &str, node: &str| {
-        json!({"metadata": {"name": name, "namespace": "a"}, "spec": {
-            "nodeName": node, "serviceAccountName": format!("sa-{name}"),
-            "imagePullSecrets": [{"name": format!("pull-{name}")}],
-            "initContainers": [{"envFrom": [{"configMapRef": {"name": format!("cm-{name}")}}]}],
-            "containers": [{"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": format!("env-{name}"), "key": "k"}}}]}],
-            "volumes": [
-                {"name": "v", "secret": {"secretName": format!("vol-{name}")}},
-                {"name": "w", "projected": {"sources": [{"configMap": {"name": format!("proj-{name}")}}]}},
-            ],
-        }})
-    };
-    objects.add("", "pods", pod("p1", "n1"));
-    objects.add("", "pods", pod("p2", "n2"));
-    let authorizer = node::NodeAuthorizer::new(Arc::clone(&objects) as _);
-    // verb, group, resource/subresource, namespace, name, field selector, expected for n1
-    let own: &[(&str, &str, &str, &str, &str, &str, bool)] = &[
-        ("get", "", "secrets", "a", "pull-p1", "", true),
-        ("get", "", "secrets", "a", "env-p1", "", true),
-        ("watch", "", "secrets", "a", "vol-p1", "", true),
-        ("get", "", "secrets", "a", "vol-p2", "", false),
-        ("get", "", "secrets", "b", "vol-p1", "", false),
-        ("list", "", "secrets", "a", "", "", false),
-        ("list", "", "secrets", "", "", "", false),
-        ("update", "", "secrets", "a", "vol-p1", "", false),
-        ("get", "", "configmaps", "a", "cm-p1", "", true),
-        ("get", "", "configmaps", "a", "proj-p1", "", true),
-        ("get", "", "configmaps", "a", "cm-p2", "", false),
-        ("get", "", "configmaps", "a", "vol-p1", "", false),
-        ("create", "", "serviceaccounts/token", "a", "sa-p1", "", true),
-        ("create", "", "serviceaccounts/token", "a", "sa-p2", "", false),
-        ("get", "", "serviceaccounts", "a", "sa-p1", "", true),
-        ("get", "", "pods", "a", "p1", "", true),
-        ("get", "", "pods", "a", "p2", "", false),
-        ("list", "", "pods", "", "", "spec.nodeName=n1", true),
-        ("watch", "", "pods", "", "", "spec.nodeName=n1", true),
-        ("watch", "", "pods", "", "", "spec.nodeName=n2", false),
-        ("watch", "", "pods", "", "", "", false),
-        ("patch", "", "pods/status", "a", "p1", "", true),
-        ("update", "", "pods", "a", "p1", "", false),
-        ("create", "", "pods/binding", "a", "p1", "", false),
-        ("create", "", "pods/exec", "a", "p1", "", false),
-        ("get", "", "nodes", "", "n1", "", true),
-        ("get", "", "nodes", "", "n2", "", false),
-        ("list", "", "nodes", "", "", "", false),
-        ("create", "", "nodes", "", "", "", true),
-        ("patch", "", "nodes/status", "", "n1", "", true),
-        ("patch", "", "nodes", "", "n2", "", false),
-        ("delete", "", "nodes", "", "n1", "", false),
-        ("update", "coordination.k8s.io", "leases", "kube-node-lease", "n1", "", true),
-        ("update", "coordination.k8s.io", "leases", "kube-node-lease", "n2", "", false),
-        ("update", "coordination.k8s.io", "leases", "kube-system", "n1", "", false),
-        ("create", "", "events", "a", "", "", true),
-        ("get", "node.k8s.io", "runtimeclasses", "", "wasm", "", true),
-        ("list", "rbac.authorization.k8s.io", "clusterroles", "", "", "", false),
-        ("create", "apps", "deployments", "a", "", "", false),
-    ];
-    let ask = async |who: UserInfo, row: &(&str, &str, &str, &str, &str, &str, bool)| {
-        let (resource, subresource) = row.2.split_once('/').unwrap_or((row.2, ""));
-        let question = Attributes {
-            user: who,
-            verb: row.0.into(),
-            group: row.1.into(),
-            resource: resource.into(),
-            subresource: subresource.into(),
-            namespace: row.3.into(),
-            name: row.4.into(),
-            resource_request: true,
-            field_selector: row.5.split_once('=').map(|(f, v)| (f.into(), v.into())).into_iter().collect(),
-            ..Attributes::default()
-        };
-        matches!(authorizer.authorize(&question).await, Decision::Allow { .. })
-    };
-    for row in own {
-        assert_eq!(ask(node("n1"), row).await, row.6, "{row:?}");
-        assert!(!ask(user("system:node:n1", &[]), row).await, "a name without the group is no node: {row:?}");
-        assert!(!ask(user("system:node:", &["system:nodes"]), row).await, "{row:?}");
-    }
 }
 
 #[tokio::test]
@@ -368,21 +335,21 @@ async fn nobody_grants_what_he_does_not_hold() {
     let test = TestServer::start().await;
     let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
     let bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings";
-    let role = |name: &str, rules: Value| {
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules})
-    };
+    let role = |name: &str, rules: Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules});
     let binding = |name: &str, kind: &str, role: &str, who: &str| {
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": who}]})
     };
-    let of = |verbs: &[&str], group: &str, resources: &[&str]| {
-        json!({"verbs": verbs, "apiGroups": [group], "resources": resources})
-    };
+    let of = |verbs: &[&str], group: &str, resources: &[&str]| json!({"verbs": verbs, "apiGroups": [group], "resources": resources});
     let rbac = "rbac.authorization.k8s.io";
-    let base = json!([of(&["create", "update"], rbac, &["roles", "rolebindings"]), of(&["get", "list"], "", &["pods"])]);
+    let base = json!([
+        of(&["create", "update"], rbac, &["roles", "rolebindings"]),
+        of(&["get", "list"], "", &["pods"])
+    ]);
     test.create(roles, role("base", base)).await;
-    test.create(roles, role("strong", json!([of(&["*"], "", &["secrets"])]))).await;
+    test.create(roles, role("strong", json!([of(&["*"], "", &["secrets"])])))
+        .await;
     test.create(bindings, binding("bob", "Role", "base", "bob")).await;
     let bob = || user("bob", &["devs"]);
     // Until the caches show what was just made.
@@ -398,7 +365,13 @@ async fn nobody_grants_what_he_does_not_hold() {
     };
     allowed(roles, &role("readers", json!([of(&["get"], "", &["pods"])]))).await;
 
-    let refused = test.post(bob(), roles, &role("thief", json!([of(&["get", "delete"], "", &["pods", "secrets"])]))).await;
+    let refused = test
+        .post(
+            bob(),
+            roles,
+            &role("thief", json!([of(&["get", "delete"], "", &["pods", "secrets"])])),
+        )
+        .await;
     assert_eq!(refused.status, 403);
     assert_eq!(
         refused.message(),
@@ -412,37 +385,10 @@ async fn nobody_grants_what_he_does_not_hold() {
         assert_eq!(answer.status, 403, "{}", answer.message());
     }
     // With the verb bind on that role it is allowed.
-    let may_bind = json!([{"verbs": ["bind"], "apiGroups": [rbac], "resources": ["roles"], "resourceNames": ["strong"]}]);
+    let may_bind =
+        json!([{"verbs": ["bind"], "apiGroups": [rbac], "resources": ["roles"], "resourceNames": ["strong"]}]);
     test.create(roles, role("binder", may_bind)).await;
-    test.create(bindings, binding("bob-binds", "Role", "binder", "bob")).await;
+    test.create(bindings, binding("bob-binds", "Role", "binder", "bob"))
+        .await;
     allowed(bindings, &binding("three", "Role", "strong", "eve")).await;
-}
-
-#[tokio::test]
-async fn nodes_write_only_what_is_theirs() {
-    let test = TestServer::start().await;
-    let node_object = |name: &str, labels: Value| {
-        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
-    };
-    let made = test.post(node("n1"), "/api/v1/nodes", &node_object("n1", json!({"kubernetes.io/os": "wasi", "team": "x"}))).await;
-    assert_eq!(made.status, 201, "{}", made.message());
-    let other = test.post(node("n1"), "/api/v1/nodes", &node_object("n2", json!({}))).await;
-    assert_eq!(other.message(), "nodes \"n2\" is forbidden: node \"n1\" is not allowed to modify node \"n2\"");
-    let label = json!({"node-restriction.kubernetes.io/secure": "yes"});
-    let labelled = test.post(node("n3"), "/api/v1/nodes", &node_object("n3", label)).await;
-    assert_eq!(labelled.status, 403);
-    assert!(labelled.message().ends_with("following labels: node-restriction.kubernetes.io/secure"), "{}", labelled.message());
-
-    let lease = |name: &str| {
-        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name},
-            "spec": {"holderIdentity": "n1", "leaseDurationSeconds": 40}})
-    };
-    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-    assert_eq!(test.post(node("n1"), leases, &lease("n1")).await.status, 201);
-    assert_eq!(test.post(node("n1"), leases, &lease("n2")).await.status, 403);
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    assert_eq!(test.post(node("n1"), "/api/v1/namespaces/default/pods", &pod).await.status, 403);
-    let admin_sees = test.get(admin(), "/api/v1/nodes/n1").await;
-    assert_eq!(admin_sees.status, 200);
-    assert_eq!(test.get(node("n2"), "/api/v1/nodes/n1").await.status, 403);
 }

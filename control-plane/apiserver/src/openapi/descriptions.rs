@@ -28,11 +28,14 @@ pub(super) fn of_message(message: &str) -> Option<&'static str> {
 
 pub(super) fn of_field(message: &str, field: &str) -> Option<&'static str> {
     let own = ENTRIES.get(format!("{message}.{field}").as_str());
-    own.or_else(|| ENTRIES.get(format!("*.{field}").as_str())).map(|entry| entry.text)
+    own.or_else(|| ENTRIES.get(format!("*.{field}").as_str()))
+        .map(|entry| entry.text)
 }
 
 /// The values that a field may have, in order; empty when anything goes.
 pub(super) fn values_of_field(message: &str, field: &str) -> Vec<&'static str> {
-    let values = ENTRIES.get(format!("{message}.{field}").as_str()).map_or("", |entry| entry.values);
+    let values = ENTRIES
+        .get(format!("{message}.{field}").as_str())
+        .map_or("", |entry| entry.values);
     values.split(',').filter(|value| !value.is_empty()).collect()
 }

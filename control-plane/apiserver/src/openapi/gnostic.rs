@@ -50,7 +50,12 @@ impl Writer {
     }
     /// Every `x-…` of an object as a NamedAny holding YAML (JSON is YAML).
     fn extensions(&mut self, field: u32, object: &Value) {
-        for (name, value) in object.as_object().into_iter().flatten().filter(|(name, _)| name.starts_with("x-")) {
+        for (name, value) in object
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| name.starts_with("x-"))
+        {
             let mut any = Self::default();
             any.text(2, &format!("{value}\n"));
             self.named(field, name, any);

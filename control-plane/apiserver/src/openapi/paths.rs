@@ -7,8 +7,15 @@ use skiff_api::kind::{ResourceInfo, api_version};
 
 use super::schemas::Schemas;
 
-const BODY_TYPES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
-const WATCH_TYPES: [&str; 2] = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+const BODY_TYPES: [&str; 3] = [
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+];
+const WATCH_TYPES: [&str; 2] = [
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
 const PATCH_TYPES: [&str; 4] = [
     "application/apply-patch+yaml",
     "application/json-patch+json",
@@ -29,15 +36,29 @@ pub(super) fn of(rows: &[&'static ResourceInfo], schemas: &mut Schemas) -> Value
         let root = root(row);
         let scope = if row.namespaced { "/namespaces/{namespace}" } else { "" };
         let collection = format!("{root}{scope}/{}", row.resource);
-        let mut parameters = vec![query("pretty", "string", "If 'true', the answer is indented for people.")];
+        let mut parameters = vec![query(
+            "pretty",
+            "string",
+            "If 'true', the answer is indented for people.",
+        )];
         if row.namespaced {
             parameters.push(in_path("namespace", "The namespace of the object."));
         }
         if row.subresource.is_empty() {
-            add(&mut paths, &collection, &parameters, collection_operations(row, schemas));
+            add(
+                &mut paths,
+                &collection,
+                &parameters,
+                collection_operations(row, schemas),
+            );
             if row.namespaced && row.verbs.contains(&"list") {
                 let everywhere = operation(row, "list", "ForAllNamespaces", schemas);
-                add(&mut paths, &format!("{root}/{}", row.resource), &parameters[..1], vec![("get", everywhere)]);
+                add(
+                    &mut paths,
+                    &format!("{root}/{}", row.resource),
+                    &parameters[..1],
+                    vec![("get", everywhere)],
+                );
             }
         }
         parameters.push(in_path("name", &format!("The name of the {}.", row.kind)));
@@ -54,7 +75,9 @@ fn add(paths: &mut BTreeMap<String, Value>, path: &str, parameters: &[Value], op
     if operations.is_empty() {
         return;
     }
-    let item = paths.entry(path.to_owned()).or_insert_with(|| json!({"parameters": parameters}));
+    let item = paths
+        .entry(path.to_owned())
+        .or_insert_with(|| json!({"parameters": parameters}));
     for (method, operation) in operations {
         item[method] = operation;
     }
@@ -69,7 +92,12 @@ fn collection_operations(row: &'static ResourceInfo, schemas: &mut Schemas) -> V
 }
 
 fn item_operations(row: &'static ResourceInfo, schemas: &mut Schemas) -> Vec<(&'static str, Value)> {
-    let mut verbs = vec![("get", "get"), ("update", "put"), ("patch", "patch"), ("delete", "delete")];
+    let mut verbs = vec![
+        ("get", "get"),
+        ("update", "put"),
+        ("patch", "patch"),
+        ("delete", "delete"),
+    ];
     if !row.subresource.is_empty() {
         verbs.push(("create", "post"));
     }
@@ -165,7 +193,11 @@ fn responses(row: &ResourceInfo, verb: &str, kind: &Value, schemas: &mut Schemas
 }
 
 fn content(types: &[&str], schema: &Value) -> Value {
-    types.iter().map(|t| ((*t).to_owned(), json!({"schema": schema}))).collect::<Map<_, _>>().into()
+    types
+        .iter()
+        .map(|t| ((*t).to_owned(), json!({"schema": schema})))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn query(name: &str, ty: &str, description: &str) -> Value {
@@ -178,34 +210,72 @@ fn in_path(name: &str, description: &str) -> Value {
 }
 
 fn query_parameters(row: &ResourceInfo, verb: &str) -> Vec<Value> {
-    let dry_run = || query("dryRun", "string", "With 'All' everything is checked and nothing is stored.");
+    let dry_run = || {
+        query(
+            "dryRun",
+            "string",
+            "With 'All' everything is checked and nothing is stored.",
+        )
+    };
     let selecting = || {
         vec![
             query("allowWatchBookmarks", "boolean", "A watch may send bookmark events."),
-            query("continue", "string", "The token of an earlier answer: the list goes on from there."),
+            query(
+                "continue",
+                "string",
+                "The token of an earlier answer: the list goes on from there.",
+            ),
             query("fieldSelector", "string", "Only objects whose fields match."),
             query("labelSelector", "string", "Only objects whose labels match."),
             query("limit", "integer", "At most this many objects in one answer."),
             query("resourceVersion", "string", "How new the answer must be."),
-            query("resourceVersionMatch", "string", "How resourceVersion is meant: Exact or NotOlderThan."),
-            query("sendInitialEvents", "boolean", "A watch begins with the present objects and a bookmark."),
-            query("timeoutSeconds", "integer", "The request ends after this time, whatever happens."),
+            query(
+                "resourceVersionMatch",
+                "string",
+                "How resourceVersion is meant: Exact or NotOlderThan.",
+            ),
+            query(
+                "sendInitialEvents",
+                "boolean",
+                "A watch begins with the present objects and a bookmark.",
+            ),
+            query(
+                "timeoutSeconds",
+                "integer",
+                "The request ends after this time, whatever happens.",
+            ),
             query("watch", "boolean", "Stay, and send changes as they happen."),
         ]
     };
     let deleting = || {
         vec![
             dry_run(),
-            query("gracePeriodSeconds", "integer", "How long the object may take to end. 0 means at once."),
+            query(
+                "gracePeriodSeconds",
+                "integer",
+                "How long the object may take to end. 0 means at once.",
+            ),
             query("orphanDependents", "boolean", "Deprecated: use propagationPolicy."),
-            query("propagationPolicy", "string", "What happens to dependents: Orphan, Background or Foreground."),
+            query(
+                "propagationPolicy",
+                "string",
+                "What happens to dependents: Orphan, Background or Foreground.",
+            ),
         ]
     };
     let writing = || {
         vec![
             dry_run(),
-            query("fieldManager", "string", "Who makes the change: the name that owns the fields written."),
-            query("fieldValidation", "string", "What becomes of unknown and duplicate fields: Ignore, Warn or Strict."),
+            query(
+                "fieldManager",
+                "string",
+                "Who makes the change: the name that owns the fields written.",
+            ),
+            query(
+                "fieldValidation",
+                "string",
+                "What becomes of unknown and duplicate fields: Ignore, Warn or Strict.",
+            ),
         ]
     };
     match verb {
@@ -213,17 +283,29 @@ fn query_parameters(row: &ResourceInfo, verb: &str) -> Vec<Value> {
         "create" | "update" => writing(),
         "patch" => {
             let mut parameters = writing();
-            parameters.push(query("force", "boolean", "Apply takes fields over from other managers."));
+            parameters.push(query(
+                "force",
+                "boolean",
+                "Apply takes fields over from other managers.",
+            ));
             parameters
         }
         "delete" => deleting(),
         "deletecollection" => {
             let mut parameters = deleting();
-            parameters.extend(selecting().into_iter().filter(|p| p["name"] != "watch" && p["name"] != "allowWatchBookmarks"));
+            parameters.extend(
+                selecting()
+                    .into_iter()
+                    .filter(|p| p["name"] != "watch" && p["name"] != "allowWatchBookmarks"),
+            );
             parameters
         }
         "get" if row.subresource == "log" => vec![
-            query("container", "string", "Which container's log; needed when the pod has several."),
+            query(
+                "container",
+                "string",
+                "Which container's log; needed when the pod has several.",
+            ),
             query("follow", "boolean", "Stay, and send lines as they are written."),
             query("limitBytes", "integer", "At most this many bytes."),
             query("previous", "boolean", "The log of the container's run before this one."),
@@ -244,7 +326,11 @@ fn parent_kind(row: &'static ResourceInfo) -> &'static str {
 }
 
 fn article(kind: &str) -> &'static str {
-    if kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" }
+    if kind.starts_with(['A', 'E', 'I', 'O', 'U']) {
+        "an"
+    } else {
+        "a"
+    }
 }
 
 /// `rbac.authorization.k8s.io` → `rbacAuthorization`, the core group → `core`.
@@ -259,7 +345,9 @@ fn tag(group: &str) -> String {
 
 fn capital(word: &str) -> String {
     let mut letters = word.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// `readAppsV1NamespacedDeploymentScale`
@@ -270,7 +358,15 @@ fn operation_id(row: &'static ResourceInfo, verb: &str, suffix: &str) -> String 
         "deletecollection" => ("delete", "Collection"),
         other => (other, ""),
     };
-    let scope = if row.namespaced && suffix.is_empty() { "Namespaced" } else { "" };
+    let scope = if row.namespaced && suffix.is_empty() {
+        "Namespaced"
+    } else {
+        ""
+    };
     let (group, version) = (capital(&tag(row.group)), capital(row.version));
-    format!("{verb}{group}{version}{collection}{scope}{}{}{suffix}", parent_kind(row), capital(row.subresource))
+    format!(
+        "{verb}{group}{version}{collection}{scope}{}{}{suffix}",
+        parent_kind(row),
+        capital(row.subresource)
+    )
 }

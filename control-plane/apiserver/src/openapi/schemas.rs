@@ -25,7 +25,11 @@ const PATCH: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.Patch";
 
 impl Schemas {
     pub(super) fn new(dialect: Dialect) -> Self {
-        Self { dialect, done: BTreeMap::new(), waiting: BTreeSet::new() }
+        Self {
+            dialect,
+            done: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+        }
     }
 
     /// A reference to the schema of a kind, which becomes part of the document.

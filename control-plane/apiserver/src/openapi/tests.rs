@@ -34,7 +34,10 @@ async fn every_v3_document_is_complete_and_cacheable() {
     let test = TestServer::start().await;
     let index = test.get(admin(), "/openapi/v3").await.json();
     let paths = index["paths"].as_object().unwrap();
-    assert!(paths.contains_key("api/v1") && paths.contains_key("apis/apps/v1"), "{index}");
+    assert!(
+        paths.contains_key("api/v1") && paths.contains_key("apis/apps/v1"),
+        "{index}"
+    );
     for (path, entry) in paths {
         let url = str_at(entry, "/serverRelativeURL");
         let answer = test.get(admin(), url).await;
@@ -47,7 +50,10 @@ async fn every_v3_document_is_complete_and_cacheable() {
     }
     let stale = test.get(admin(), "/openapi/v3/api/v1?hash=OLD").await;
     assert_eq!(stale.status, 301);
-    assert_eq!(stale.header("location"), str_at(&index, "/paths/api~1v1/serverRelativeURL"));
+    assert_eq!(
+        stale.header("location"),
+        str_at(&index, "/paths/api~1v1/serverRelativeURL")
+    );
     assert_eq!(test.get(admin(), "/openapi/v3/apis/nothing/v1").await.status, 404);
 }
 
@@ -56,7 +62,12 @@ async fn patch_operations_tell_kubectl_what_the_server_can_do() {
     let test = TestServer::start().await;
     let document = test.get(admin(), "/openapi/v3/apis/apps/v1").await.json();
     let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
-    let names: Vec<&str> = patch["parameters"].as_array().unwrap().iter().map(|p| str_at(p, "/name")).collect();
+    let names: Vec<&str> = patch["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| str_at(p, "/name"))
+        .collect();
     assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation", "force"]);
     assert_eq!(patch["operationId"], "patchAppsV1NamespacedDeployment");
     assert_eq!(str_at(patch, "/x-kubernetes-group-version-kind/kind"), "Deployment");
@@ -80,7 +91,10 @@ async fn v2_is_served_as_json_and_protobuf() {
     let accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
     let request = hyper::Request::get("/openapi/v2").header("accept", accept);
     let protobuf = test.send(admin(), request, "").await;
-    assert_eq!(protobuf.header("content-type"), "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    assert_eq!(
+        protobuf.header("content-type"),
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    );
     // Walks the outermost message: swagger = 1, info = 2, paths = 8, definitions = 9.
     let mut rest = &protobuf.body[..];
     let varint = |rest: &mut &[u8]| {

@@ -29,7 +29,11 @@ pub(super) fn document(rows: &[&'static ResourceInfo]) -> Value {
 fn path_item(item: Value) -> Value {
     let Value::Object(item) = item else { return item };
     let convert = |(key, value): (String, Value)| {
-        let value = if key == "parameters" { parameters(&value) } else { operation(value) };
+        let value = if key == "parameters" {
+            parameters(&value)
+        } else {
+            operation(value)
+        };
         (key, value)
     };
     item.into_iter().map(convert).collect::<Map<_, _>>().into()
@@ -55,7 +59,9 @@ fn operation(mut operation: Value) -> Value {
         let content = body["content"].as_object();
         let types: Vec<&String> = content.map(|content| content.keys().collect()).unwrap_or_default();
         map.insert("consumes".into(), json!(types));
-        let schema = content.and_then(|content| content.values().next()).map(|first| first["schema"].clone());
+        let schema = content
+            .and_then(|content| content.values().next())
+            .map(|first| first["schema"].clone());
         let mut parameter = json!({"name": "body", "in": "body", "schema": schema});
         if body["required"] == true {
             parameter["required"] = true.into();

@@ -51,15 +51,26 @@ impl Leaf {
         }
     }
     pub(super) fn admin() -> Self {
-        Self { file: "admin", ..Self::client(ADMIN_USER, "system:masters") }
+        Self {
+            file: "admin",
+            ..Self::client(ADMIN_USER, "system:masters")
+        }
     }
     pub(super) fn client(common_name: &str, organization: &str) -> Self {
-        Self { file: "", common_name: common_name.into(), organization: organization.into(), names: Vec::new() }
+        Self {
+            file: "",
+            common_name: common_name.into(),
+            organization: organization.into(),
+            names: Vec::new(),
+        }
     }
 }
 
 fn make<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> PkiError {
-    move |e| PkiError::Make { what, why: e.to_string() }
+    move |e| PkiError::Make {
+        what,
+        why: e.to_string(),
+    }
 }
 
 fn new_key() -> Result<KeyPair, PkiError> {
@@ -70,7 +81,11 @@ fn new_key() -> Result<KeyPair, PkiError> {
 pub(super) fn load_or_create_key(directory: &Path, file: &str) -> Result<KeyPair, PkiError> {
     let path = directory.join(file);
     match read_optional(&path)? {
-        Some(pem) => KeyPair::from_pem(&pem).map_err(|e| PkiError::Unusable { path, what: "key", why: e.to_string() }),
+        Some(pem) => KeyPair::from_pem(&pem).map_err(|e| PkiError::Unusable {
+            path,
+            what: "key",
+            why: e.to_string(),
+        }),
         None => {
             let key = new_key()?;
             write_atomically(&path, key.serialize_pem().as_bytes(), 0o600)?;
@@ -86,15 +101,26 @@ pub(super) fn load_or_create_ca(directory: &Path) -> Result<(String, KeyPair), P
     let present = read_optional(&path)?;
     if present.is_some() && !directory.join("ca.key").exists() {
         let why = "ca.crt exists, but ca.key does not".to_owned();
-        return Err(PkiError::Unusable { path: directory.join("ca.key"), what: "key", why });
+        return Err(PkiError::Unusable {
+            path: directory.join("ca.key"),
+            what: "key",
+            why,
+        });
     }
     let key = load_or_create_key(directory, "ca.key")?;
     if let Some(pem) = present {
-        let der =
-            single_certificate(&pem).map_err(|why| PkiError::Unusable { path: path.clone(), what: "certificate", why })?;
+        let der = single_certificate(&pem).map_err(|why| PkiError::Unusable {
+            path: path.clone(),
+            what: "certificate",
+            why,
+        })?;
         if !is_of_key(&der, &key) {
             let why = "its public key is not that of ca.key".to_owned();
-            return Err(PkiError::Unusable { path, what: "certificate", why });
+            return Err(PkiError::Unusable {
+                path,
+                what: "certificate",
+                why,
+            });
         }
         if !ends_soon(&der) {
             return Ok((pem, key));
@@ -102,8 +128,11 @@ pub(super) fn load_or_create_ca(directory: &Path) -> Result<(String, KeyPair), P
     }
     let mut params = base_params("skiff-ca", "", CA_LIFETIME)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+    ];
     let pem = params.self_signed(&key).map_err(make("the CA certificate"))?.pem();
     write_atomically(&path, pem.as_bytes(), 0o644)?;
     Ok((pem, key))
@@ -116,12 +145,17 @@ pub(super) fn ensure_leaf(
     issuer: &Issuer<'_, KeyPair>,
     leaf: &Leaf,
 ) -> Result<Issued, PkiError> {
-    let (certificate_path, key_path) =
-        (directory.join(format!("{}.crt", leaf.file)), directory.join(format!("{}.key", leaf.file)));
+    let (certificate_path, key_path) = (
+        directory.join(format!("{}.crt", leaf.file)),
+        directory.join(format!("{}.key", leaf.file)),
+    );
     if let (Some(certificate_pem), Some(key_pem)) = (read_optional(&certificate_path)?, read_optional(&key_path)?)
         && is_still_right(&certificate_pem, &key_pem, ca, leaf)
     {
-        return Ok(Issued { certificate_pem, key_pem });
+        return Ok(Issued {
+            certificate_pem,
+            key_pem,
+        });
     }
     let issued = issue(issuer, leaf)?;
     // Key first: a crash in between leaves a pair that does not match, which the next start replaces.
@@ -143,7 +177,10 @@ pub(super) fn issue(issuer: &Issuer<'_, KeyPair>, leaf: &Leaf) -> Result<Issued,
         params
     };
     let certificate_pem = params.signed_by(&key, issuer).map_err(make("a certificate"))?.pem();
-    Ok(Issued { certificate_pem, key_pem: key.serialize_pem() })
+    Ok(Issued {
+        certificate_pem,
+        key_pem: key.serialize_pem(),
+    })
 }
 
 pub(super) fn client_params(common_name: &str, organization: &str) -> Result<CertificateParams, PkiError> {
@@ -163,10 +200,13 @@ fn base_params(common_name: &str, organization: &str, lifetime: Duration) -> Res
     params.distinguished_name = subject;
     let now = SystemTime::now();
     params.not_before = now.checked_sub(BACKDATED).unwrap_or(SystemTime::UNIX_EPOCH).into();
-    params.not_after = now.checked_add(lifetime).ok_or_else(|| PkiError::Make {
-        what: "a validity period",
-        why: "the clock is too far in the future".to_owned(),
-    })?.into();
+    params.not_after = now
+        .checked_add(lifetime)
+        .ok_or_else(|| PkiError::Make {
+            what: "a validity period",
+            why: "the clock is too far in the future".to_owned(),
+        })?
+        .into();
     params.use_authority_key_identifier_extension = true;
     // Random: by default it would follow from the key, and a renewal must not repeat it. Positive: top bit clear.
     let mut serial = *uuid::Uuid::new_v4().as_bytes();
@@ -194,13 +234,17 @@ fn is_of_key(der: &CertificateDer<'_>, key: &KeyPair) -> bool {
 }
 
 fn ends_soon(der: &CertificateDer<'_>) -> bool {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let limit = i64::try_from((now + RENEW_BEFORE).as_secs()).unwrap_or(i64::MAX);
     X509Certificate::from_der(der).map_or(true, |(_, c)| c.validity().not_after.timestamp() < limit)
 }
 
 fn is_still_right(certificate_pem: &str, key_pem: &str, ca: &CertificateDer<'_>, leaf: &Leaf) -> bool {
-    let (Ok(der), Ok(key)) = (single_certificate(certificate_pem), KeyPair::from_pem(key_pem)) else { return false };
+    let (Ok(der), Ok(key)) = (single_certificate(certificate_pem), KeyPair::from_pem(key_pem)) else {
+        return false;
+    };
     if ends_soon(&der) || !is_of_key(&der, &key) || !is_issued_by(&der, ca) {
         return false;
     }
@@ -208,12 +252,17 @@ fn is_still_right(certificate_pem: &str, key_pem: &str, ca: &CertificateDer<'_>,
     wanted.sort();
     let mut present = certificate_names(&der);
     present.sort();
-    let organizations = if leaf.organization.is_empty() { vec![] } else { vec![leaf.organization.clone()] };
+    let organizations = if leaf.organization.is_empty() {
+        vec![]
+    } else {
+        vec![leaf.organization.clone()]
+    };
     wanted == present && subject_of(&der) == Some((leaf.common_name.clone(), organizations))
 }
 
 fn normal_name(name: &str) -> String {
-    name.parse::<IpAddr>().map_or_else(|_| name.to_owned(), |address| address.to_string())
+    name.parse::<IpAddr>()
+        .map_or_else(|_| name.to_owned(), |address| address.to_string())
 }
 
 /// Whether the authority key id of a certificate is the subject key id of the CA.
@@ -234,8 +283,12 @@ fn is_issued_by(der: &CertificateDer<'_>, ca: &CertificateDer<'_>) -> bool {
 
 /// DNS names and IP addresses of a certificate.
 pub fn certificate_names(der: &CertificateDer<'_>) -> Vec<String> {
-    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
-    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+        return Vec::new();
+    };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
     names
         .value
         .general_names
@@ -256,7 +309,15 @@ pub fn certificate_names(der: &CertificateDer<'_>) -> Vec<String> {
 pub fn subject_of(der: &CertificateDer<'_>) -> Option<(String, Vec<String>)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let subject = certificate.subject();
-    let common_name = subject.iter_common_name().last().and_then(|n| n.as_str().ok()).unwrap_or("").to_owned();
-    let organizations = subject.iter_organization().filter_map(|o| Some(o.as_str().ok()?.to_owned())).collect();
+    let common_name = subject
+        .iter_common_name()
+        .last()
+        .and_then(|n| n.as_str().ok())
+        .unwrap_or("")
+        .to_owned();
+    let organizations = subject
+        .iter_organization()
+        .filter_map(|o| Some(o.as_str().ok()?.to_owned()))
+        .collect();
     Some((common_name, organizations))
 }

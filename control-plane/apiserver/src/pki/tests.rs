@@ -51,7 +51,12 @@ fn handshake(server: &Arc<Pki>, mut client: ClientConnection) -> Result<Vec<Cert
         client.read_tls(&mut bytes.as_slice()).unwrap();
         client.process_new_packets()?;
         if !server.is_handshaking() && !client.is_handshaking() {
-            return Ok(server.peer_certificates().unwrap_or_default().iter().map(|c| c.clone().into_owned()).collect());
+            return Ok(server
+                .peer_certificates()
+                .unwrap_or_default()
+                .iter()
+                .map(|c| c.clone().into_owned())
+                .collect());
         }
     }
     panic!("the handshake did not end");
@@ -79,7 +84,12 @@ fn private_keys_are_readable_by_their_owner_alone() {
         let holds_key = std::fs::read_to_string(&path).unwrap().contains("PRIVATE KEY");
         if holds_key {
             keys += 1;
-            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+            assert_eq!(
+                path.metadata().unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{}",
+                path.display()
+            );
         }
     }
     assert_eq!(keys, 4);
@@ -93,7 +103,15 @@ fn another_name_gives_another_serving_certificate_but_the_same_ca() {
     assert_eq!(first.ca_pem(), second.ca_pem());
     assert_ne!(first.serving.load().cert, second.serving.load().cert);
     let carried = certificate_names(&second.serving.load().cert[0]);
-    for name in ["edge.example", "192.0.2.7", "10.43.0.1", "kubernetes.default.svc", "localhost", "127.0.0.1", "::1"] {
+    for name in [
+        "edge.example",
+        "192.0.2.7",
+        "10.43.0.1",
+        "kubernetes.default.svc",
+        "localhost",
+        "127.0.0.1",
+        "::1",
+    ] {
         assert!(carried.iter().any(|n| n == name), "{name} is missing in {carried:?}");
     }
 }
@@ -117,7 +135,10 @@ fn a_lost_ca_key_is_an_error_and_never_a_new_ca() {
     Pki::load_or_create(directory.path(), names(&[])).unwrap();
     std::fs::remove_file(directory.path().join("ca.key")).unwrap();
     let error = Pki::load_or_create(directory.path(), names(&[])).err().unwrap();
-    assert!(error.to_string().contains("ca.crt exists, but ca.key does not"), "{error}");
+    assert!(
+        error.to_string().contains("ca.crt exists, but ca.key does not"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -127,7 +148,10 @@ fn clients_with_without_and_with_a_foreign_certificate() {
     let foreign = Pki::load_or_create(other.path(), names(&[])).unwrap();
 
     let seen = handshake(&pki, client_of(&pki, Some(pki.admin()), "kubernetes.default.svc")).unwrap();
-    assert_eq!(subject_of(&seen[0]), Some((ADMIN_USER.to_owned(), vec!["system:masters".to_owned()])));
+    assert_eq!(
+        subject_of(&seen[0]),
+        Some((ADMIN_USER.to_owned(), vec!["system:masters".to_owned()]))
+    );
     assert!(handshake(&pki, client_of(&pki, None, "localhost")).unwrap().is_empty());
     let strange = foreign.admin();
     // A client that knows the acceptable issuers may hold a foreign certificate back; showing it must fail.
@@ -144,17 +168,26 @@ fn a_signing_request_decides_only_the_key() {
     let pki = Pki::load_or_create(directory.path(), names(&[])).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut wish = CertificateParams::new(vec!["kubernetes".to_owned()]).unwrap();
-    wish.distinguished_name.push(rcgen::DnType::CommonName, "kubernetes-admin");
-    wish.distinguished_name.push(rcgen::DnType::OrganizationName, "system:masters");
+    wish.distinguished_name
+        .push(rcgen::DnType::CommonName, "kubernetes-admin");
+    wish.distinguished_name
+        .push(rcgen::DnType::OrganizationName, "system:masters");
     wish.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let request = wish.serialize_request(&key).unwrap().pem().unwrap();
     let signed = pki.sign_client(&request, "system:node:n1", "system:nodes").unwrap();
     let der = CertificateDer::from_pem_slice(signed.as_bytes()).unwrap();
-    assert_eq!(subject_of(&der), Some(("system:node:n1".to_owned(), vec!["system:nodes".to_owned()])));
+    assert_eq!(
+        subject_of(&der),
+        Some(("system:node:n1".to_owned(), vec!["system:nodes".to_owned()]))
+    );
     assert!(certificate_names(&der).is_empty());
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
     assert!(!parsed.is_ca());
-    handshake(&pki, client_of(&pki, Some((&signed, &key.serialize_pem())), "localhost")).unwrap();
+    handshake(
+        &pki,
+        client_of(&pki, Some((&signed, &key.serialize_pem())), "localhost"),
+    )
+    .unwrap();
 
     let tampered = {
         use base64::Engine;
@@ -165,8 +198,14 @@ fn a_signing_request_decides_only_the_key() {
         let body = base64::engine::general_purpose::STANDARD.encode(bytes);
         format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n")
     };
-    assert!(matches!(pki.sign_client(&tampered, "n", "o"), Err(PkiError::BadRequest { .. })));
-    assert!(matches!(pki.sign_client("nonsense", "n", "o"), Err(PkiError::BadRequest { .. })));
+    assert!(matches!(
+        pki.sign_client(&tampered, "n", "o"),
+        Err(PkiError::BadRequest { .. })
+    ));
+    assert!(matches!(
+        pki.sign_client("nonsense", "n", "o"),
+        Err(PkiError::BadRequest { .. })
+    ));
 }
 
 #[test]
@@ -191,7 +230,10 @@ fn kubeconfig_is_private_and_complete() {
     assert_eq!(config["clusters"][0]["cluster"]["server"], "https://127.0.0.1:6443");
     assert_eq!(config["current-context"], "skiff");
     assert_eq!(config["contexts"][0]["context"]["user"], config["users"][0]["name"]);
-    for pointer in ["/clusters/0/cluster/certificate-authority-data", "/users/0/user/client-key-data"] {
+    for pointer in [
+        "/clusters/0/cluster/certificate-authority-data",
+        "/users/0/user/client-key-data",
+    ] {
         assert!(!skiff_api::object::str_at(&config, pointer).is_empty(), "{pointer}");
     }
     let path = directory.path().join("kubeconfig");

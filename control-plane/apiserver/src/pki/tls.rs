@@ -41,7 +41,9 @@ impl ResolvesServerCert for CurrentCertificate {
 
 /// Certificates of a PEM bundle (`--client-ca-file`); an empty bundle is an error.
 pub fn client_ca_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PkiError> {
-    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let certificates = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
     if certificates.is_empty() {
         return Err(failed("the client CA file holds no certificate"));
     }

@@ -27,7 +27,11 @@ impl Subresource for AccessReviews {
         GROUP
     }
     fn resources(&self) -> &'static [&'static str] {
-        &["subjectaccessreviews", "selfsubjectaccessreviews", "localsubjectaccessreviews"]
+        &[
+            "subjectaccessreviews",
+            "selfsubjectaccessreviews",
+            "localsubjectaccessreviews",
+        ]
     }
     fn subresource(&self) -> &'static str {
         ""
@@ -41,7 +45,11 @@ impl Subresource for AccessReviews {
         let mut review = request.object(server, GROUP, "v1", kind).await?;
         track_manager(&request, &mut review, kind, "");
         validate(&review, kind, &request.info.namespace)?;
-        let user = if kind == "SelfSubjectAccessReview" { request.user.clone() } else { user_of(&review["spec"]) };
+        let user = if kind == "SelfSubjectAccessReview" {
+            request.user.clone()
+        } else {
+            user_of(&review["spec"])
+        };
         let attributes = attributes_of(&review["spec"], user);
         let status = match server.authorize(&attributes).await {
             Decision::Allow { reason } => verdict(true, &reason),
@@ -68,10 +76,18 @@ fn validate(review: &Value, kind: &str, namespace: &str) -> ApiResult<()> {
     let mut errors = FieldErrors::new();
     let one_of = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
     if is_set(spec, "resourceAttributes") == is_set(spec, "nonResourceAttributes") {
-        errors.invalid(&path.child("resourceAttributes"), spec["nonResourceAttributes"].clone(), one_of);
+        errors.invalid(
+            &path.child("resourceAttributes"),
+            spec["nonResourceAttributes"].clone(),
+            one_of,
+        );
     }
     if kind != "SelfSubjectAccessReview" && str_at(spec, "/user").is_empty() && list_at(spec, "/groups").is_empty() {
-        errors.invalid(&path.child("user"), "", "at least one of user or group must be specified");
+        errors.invalid(
+            &path.child("user"),
+            "",
+            "at least one of user or group must be specified",
+        );
     }
     if kind == "LocalSubjectAccessReview" {
         if is_set(spec, "nonResourceAttributes") {
@@ -91,7 +107,14 @@ fn validate(review: &Value, kind: &str, namespace: &str) -> ApiResult<()> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(ApiStatus::invalid(Subject { group: GROUP, resource: kind, name: "" }, &errors))
+    Err(ApiStatus::invalid(
+        Subject {
+            group: GROUP,
+            resource: kind,
+            name: "",
+        },
+        &errors,
+    ))
 }
 
 fn strings(list: &[Value]) -> Vec<String> {
@@ -101,7 +124,12 @@ fn strings(list: &[Value]) -> Vec<String> {
 fn user_of(spec: &Value) -> UserInfo {
     let extra: BTreeMap<String, Vec<String>> = spec["extra"]
         .as_object()
-        .map(|extra| extra.iter().map(|(key, values)| (key.to_lowercase(), strings(list_at(values, "")))).collect())
+        .map(|extra| {
+            extra
+                .iter()
+                .map(|(key, values)| (key.to_lowercase(), strings(list_at(values, ""))))
+                .collect()
+        })
         .unwrap_or_default();
     UserInfo {
         name: str_at(spec, "/user").to_owned(),
@@ -114,7 +142,12 @@ fn user_of(spec: &Value) -> UserInfo {
 fn attributes_of(spec: &Value, user: UserInfo) -> Attributes {
     if is_set(spec, "nonResourceAttributes") {
         let at = |key: &str| str_at(spec, &format!("/nonResourceAttributes/{key}")).to_owned();
-        return Attributes { user, verb: at("verb"), path: at("path"), ..Attributes::default() };
+        return Attributes {
+            user,
+            verb: at("verb"),
+            path: at("path"),
+            ..Attributes::default()
+        };
     }
     let at = |key: &str| str_at(spec, &format!("/resourceAttributes/{key}")).to_owned();
     let requirements = list_at(spec, "/resourceAttributes/fieldSelector/requirements");

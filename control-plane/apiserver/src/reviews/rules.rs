@@ -67,13 +67,20 @@ fn status_of(rules: &[Rule], problem: &str) -> Value {
     let (mut of_resources, mut of_paths) = (Vec::new(), Vec::new());
     for rule in rules {
         if !rule.resources.is_empty() {
-            of_resources.push(Rule { non_resource_urls: Vec::new(), ..rule.clone() }.to_json());
+            of_resources.push(
+                Rule {
+                    non_resource_urls: Vec::new(),
+                    ..rule.clone()
+                }
+                .to_json(),
+            );
         }
         if !rule.non_resource_urls.is_empty() {
             of_paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
         }
     }
-    let mut status = json!({"resourceRules": of_resources, "nonResourceRules": of_paths, "incomplete": !problem.is_empty()});
+    let mut status =
+        json!({"resourceRules": of_resources, "nonResourceRules": of_paths, "incomplete": !problem.is_empty()});
     if !problem.is_empty() {
         status["evaluationError"] = problem.trim_start_matches("RBAC: ").into();
     }

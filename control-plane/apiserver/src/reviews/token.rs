@@ -46,7 +46,10 @@ impl TokenReviews {
         // Tokens of other kinds know no audiences: they are for this API server.
         let matched: Vec<String> = own.iter().filter(|a| audiences.contains(a)).cloned().collect();
         let header = format!("Bearer {token}");
-        let credentials = Credentials { authorization: Some(&header), client_certificates: &[] };
+        let credentials = Credentials {
+            authorization: Some(&header),
+            client_certificates: &[],
+        };
         match server.authenticate(&credentials).await {
             Ok(Some(_)) if matched.is_empty() => Verdict::WrongAudience,
             Ok(Some(user)) => Verdict::Good(user, matched),
@@ -71,10 +74,14 @@ impl Subresource for TokenReviews {
         track_manager(&request, &mut review, "TokenReview", "");
         let token = str_at(&review, "/spec/token");
         if token.is_empty() {
-            return Err(ApiStatus::bad_request("token is required for TokenReview in authentication"));
+            return Err(ApiStatus::bad_request(
+                "token is required for TokenReview in authentication",
+            ));
         }
-        let wanted: Vec<String> =
-            list_at(&review, "/spec/audiences").iter().filter_map(|a| Some(a.as_str()?.to_owned())).collect();
+        let wanted: Vec<String> = list_at(&review, "/spec/audiences")
+            .iter()
+            .filter_map(|a| Some(a.as_str()?.to_owned()))
+            .collect();
         let status: Value = match self.look_at(server, token, &wanted).await {
             Verdict::Good(user, audiences) => {
                 json!({"authenticated": true, "user": user_json(&user), "audiences": audiences})
@@ -88,5 +95,8 @@ impl Subresource for TokenReviews {
 
 fn audience_error(wanted: &[String]) -> String {
     let quoted: Vec<String> = wanted.iter().map(|a| format!("{a:?}")).collect();
-    format!("[invalid bearer token, token audiences do not include any of [{}]]", quoted.join(" "))
+    format!(
+        "[invalid bearer token, token audiences do not include any of [{}]]",
+        quoted.join(" ")
+    )
 }

@@ -39,7 +39,11 @@ impl TokenRequests {
     fn complete(&self, request: &mut Value) -> ApiResult<()> {
         let audience = self.tokens.api_audiences().swap_remove(0);
         let spec = object::map_entry(request, "spec");
-        if spec.get("audiences").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        if spec
+            .get("audiences")
+            .and_then(Value::as_array)
+            .is_none_or(Vec::is_empty)
+        {
             spec.insert("audiences".into(), json!([audience]));
         }
         spec.entry("boundObjectRef").or_insert(Value::Null);
@@ -55,7 +59,14 @@ impl TokenRequests {
         if errors.is_empty() {
             return Ok(());
         }
-        Err(ApiStatus::invalid(Subject { group: GROUP, resource: "TokenRequest", name: "" }, &errors))
+        Err(ApiStatus::invalid(
+            Subject {
+                group: GROUP,
+                resource: "TokenRequest",
+                name: "",
+            },
+            &errors,
+        ))
     }
 }
 
@@ -63,7 +74,10 @@ impl TokenRequests {
 async fn bound_to(server: &ApiServer, spec: &Value, account: &Value) -> ApiResult<Bound> {
     let namespace = object::namespace(account).to_owned();
     let mut bound = Bound {
-        serviceaccount: Reference { name: object::name(account).to_owned(), uid: object::uid(account).to_owned() },
+        serviceaccount: Reference {
+            name: object::name(account).to_owned(),
+            uid: object::uid(account).to_owned(),
+        },
         namespace: namespace.clone(),
         pod: None,
         node: None,
@@ -80,21 +94,41 @@ async fn bound_to(server: &ApiServer, spec: &Value, account: &Value) -> ApiResul
         ("v1", "Node") => ("nodes", ""),
         _ => {
             let (group, version) = kind::split_api_version(api_version);
-            let shown = if group.is_empty() { format!("/{version}") } else { format!("{group}/{version}") };
-            return Err(ApiStatus::bad_request(format!("cannot bind token to object of type {shown}, Kind={kind_name}")));
+            let shown = if group.is_empty() {
+                format!("/{version}")
+            } else {
+                format!("{group}/{version}")
+            };
+            return Err(ApiStatus::bad_request(format!(
+                "cannot bind token to object of type {shown}, Kind={kind_name}"
+            )));
         }
     };
     let name = str_at(wanted, "/name");
-    let found = server.registry.get(server.registry.served("", resource)?, namespace, name).await?.value;
+    let found = server
+        .registry
+        .get(server.registry.served("", resource)?, namespace, name)
+        .await?
+        .value;
     let uid = str_at(wanted, "/uid");
     if !uid.is_empty() && uid != object::uid(&found) {
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. \
              The object might have been deleted and then recreated"
         );
-        return Err(ApiStatus::conflict(Subject { group: "", resource: kind_name, name }, &why));
+        return Err(ApiStatus::conflict(
+            Subject {
+                group: "",
+                resource: kind_name,
+                name,
+            },
+            &why,
+        ));
     }
-    let reference = Reference { name: name.to_owned(), uid: object::uid(&found).to_owned() };
+    let reference = Reference {
+        name: name.to_owned(),
+        uid: object::uid(&found).to_owned(),
+    };
     match kind_name {
         "Pod" => {
             if str_at(&found, "/spec/serviceAccountName") != bound.serviceaccount.name {
@@ -107,7 +141,10 @@ async fn bound_to(server: &ApiServer, spec: &Value, account: &Value) -> ApiResul
             if !node.is_empty() {
                 let known = Lookup::get(server.registry.as_ref(), "", "nodes", "", node);
                 let uid = known.map(|node| object::uid(&node).to_owned()).unwrap_or_default();
-                bound.node = Some(Reference { name: node.to_owned(), uid });
+                bound.node = Some(Reference {
+                    name: node.to_owned(),
+                    uid,
+                });
             }
             bound.pod = Some(reference);
         }
@@ -133,7 +170,11 @@ impl Subresource for TokenRequests {
         let (namespace, name) = (request.info.namespace.clone(), request.info.name.clone());
         let accounts = server.registry.served("", "serviceaccounts")?;
         let account = server.registry.get(accounts, &namespace, &name).await?.value;
-        object::set_default(object::map_entry(&mut asked, "spec"), "expirationSeconds", DEFAULT_SECONDS);
+        object::set_default(
+            object::map_entry(&mut asked, "spec"),
+            "expirationSeconds",
+            DEFAULT_SECONDS,
+        );
         track_manager(&request, &mut asked, "TokenRequest", "token");
         self.complete(&mut asked)?;
         let mut admission = AdmissionRequest {
@@ -149,7 +190,11 @@ impl Subresource for TokenRequests {
             options: json!({}),
             warnings: Vec::new(),
         };
-        server.plugins.admission.validate(&mut admission, server.registry.as_ref()).await?;
+        server
+            .plugins
+            .admission
+            .validate(&mut admission, server.registry.as_ref())
+            .await?;
         let mut asked = admission.object;
         let bound = bound_to(server, &asked["spec"], &account).await?;
 
@@ -158,7 +203,10 @@ impl Subresource for TokenRequests {
         let claims = Claims {
             iss: self.tokens.issuer().to_owned(),
             sub: user_name(&namespace, &name),
-            aud: list_at(&asked, "/spec/audiences").iter().filter_map(|a| Some(a.as_str()?.to_owned())).collect(),
+            aud: list_at(&asked, "/spec/audiences")
+                .iter()
+                .filter_map(|a| Some(a.as_str()?.to_owned()))
+                .collect(),
             exp: expires,
             iat: now,
             nbf: now,

@@ -27,24 +27,33 @@ async fn ask(
 ) -> (u16, String) {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(test.pki.ca_der().clone()).unwrap();
-    let builder =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
     let config = match identity {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap()
+            builder
+                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
+                .unwrap()
         }
     };
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let stream = connector
+        .connect(ServerName::try_from("localhost").unwrap(), stream)
+        .await
+        .unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
     let connection = tokio::spawn(connection);
-    let request = request.header("host", "localhost").body(Full::new(Bytes::from(body.to_owned()))).unwrap();
+    let request = request
+        .header("host", "localhost")
+        .body(Full::new(Bytes::from(body.to_owned())))
+        .unwrap();
     let response = sender.send_request(request).await.unwrap();
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -63,15 +72,24 @@ async fn certificates_tokens_and_passwords_over_tls() {
         }
         let (status, body) = ask(&test, address, identity, request, "{}").await;
         let answer: Value = serde_json::from_str(&body).unwrap();
-        (status, answer.pointer("/status/userInfo/username").cloned().unwrap_or_default())
+        (
+            status,
+            answer.pointer("/status/userInfo/username").cloned().unwrap_or_default(),
+        )
     };
-    assert_eq!(review(Some(test.pki.admin()), None).await, (201, json!("kubernetes-admin")));
+    assert_eq!(
+        review(Some(test.pki.admin()), None).await,
+        (201, json!("kubernetes-admin"))
+    );
     let bearer = format!("Bearer {TOKEN}");
     assert_eq!(review(None, Some(&bearer)).await, (201, json!("tester")));
     assert_eq!(review(None, None).await, (403, Value::Null));
     assert_eq!(review(None, Some("Bearer wrong")).await, (401, Value::Null));
     // A certificate comes first, whatever else is shown.
-    assert_eq!(review(Some(test.pki.admin()), Some("Bearer wrong")).await, (201, json!("kubernetes-admin")));
+    assert_eq!(
+        review(Some(test.pki.admin()), Some("Bearer wrong")).await,
+        (201, json!("kubernetes-admin"))
+    );
 
     // As clients of OCI registries log in: x:test-token.
     let catalog = async |authorization: Option<&str>| {
@@ -81,7 +99,10 @@ async fn certificates_tokens_and_passwords_over_tls() {
         }
         ask(&test, address, None, request, "").await
     };
-    assert_eq!(catalog(Some("Basic eDp0ZXN0LXRva2Vu")).await, (200, json!({"repositories": []}).to_string()));
+    assert_eq!(
+        catalog(Some("Basic eDp0ZXN0LXRva2Vu")).await,
+        (200, json!({"repositories": []}).to_string())
+    );
     assert_eq!(catalog(Some("Basic eDp3cm9uZw==")).await.0, 401);
     assert_eq!(catalog(None).await.0, 401);
 }
@@ -122,20 +143,34 @@ async fn no_token_is_ever_logged() {
     let test = TestServer::start().await;
     let address = test.listen().await;
     let accounts = "/api/v1/namespaces/default/serviceaccounts";
-    test.create(accounts, json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sa"}})).await;
+    test.create(
+        accounts,
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sa"}}),
+    )
+    .await;
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
     let made = test.create(&format!("{accounts}/sa/token"), request).await;
     let issued = skiff_api::object::str_at(&made, "/status/token").to_owned();
     let wrong = "canary-4711";
     let basic = "eDpjYW5hcnktNDcxMQ==";
-    for authorization in [format!("Bearer {TOKEN}"), format!("Bearer {issued}"), format!("Bearer {wrong}"), format!("Basic {basic}")] {
+    for authorization in [
+        format!("Bearer {TOKEN}"),
+        format!("Bearer {issued}"),
+        format!("Bearer {wrong}"),
+        format!("Basic {basic}"),
+    ] {
         for path in ["/api/v1/pods", "/v2/", "/skiff/v1/join", "/version"] {
             let request = Request::get(path).header("authorization", authorization.as_str());
             ask(&test, address, None, request, "").await;
         }
     }
     let review = json!({"spec": {"token": wrong}});
-    test.post(crate::authn::testing::admin(), "/apis/authentication.k8s.io/v1/tokenreviews", &review).await;
+    test.post(
+        crate::authn::testing::admin(),
+        "/apis/authentication.k8s.io/v1/tokenreviews",
+        &review,
+    )
+    .await;
     drop(guard);
     let text = log.0.lock().unwrap().clone();
     assert!(text.contains("/api/v1/pods"), "the log is seen at all: {text}");
