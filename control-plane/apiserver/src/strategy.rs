@@ -58,7 +58,7 @@ pub trait Strategy: Send + Sync + 'static {
     fn storage_resource(&self) -> &'static str {
         self.info().resource
     }
-    /// Whether objects rest in another version's form than this resource serves; then `to_storage` and `from_storage`
+    /// Whether objects rest in another version's form than this resource serves; then `to_storage` and `out_of_storage`
     /// translate. Two resources that share one storage (events) differ only in this.
     fn converts(&self) -> bool {
         false
@@ -66,7 +66,7 @@ pub trait Strategy: Send + Sync + 'static {
     fn to_storage(&self, object: Value) -> Value {
         object
     }
-    fn from_storage(&self, object: Value) -> Value {
+    fn out_of_storage(&self, object: Value) -> Value {
         object
     }
     /// How stored bytes become the bytes that are served: with their resourceVersion, and converted if the kind converts.

@@ -108,7 +108,7 @@ impl Strategy for EventsV1Strategy {
     fn to_storage(&self, object: Value) -> Value {
         to_core(object)
     }
-    fn from_storage(&self, object: Value) -> Value {
+    fn out_of_storage(&self, object: Value) -> Value {
         from_core(object)
     }
     fn decorate(&self) -> Decorate {

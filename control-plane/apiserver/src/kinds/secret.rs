@@ -92,15 +92,11 @@ fn by_type(secret: &Value, path: &Path, errors: &mut FieldErrors) {
     };
     match str_at(secret, "/type") {
         "kubernetes.io/tls" => ["tls.crt", "tls.key"].into_iter().for_each(need),
-        "kubernetes.io/basic-auth" => {
-            if value("username").is_none() && value("password").is_none() {
-                ["username", "password"].into_iter().for_each(need);
-            }
+        "kubernetes.io/basic-auth" if value("username").is_none() && value("password").is_none() => {
+            ["username", "password"].into_iter().for_each(need);
         }
-        "kubernetes.io/ssh-auth" => {
-            if value("ssh-privatekey").unwrap_or("").is_empty() {
-                errors.required(&path.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if value("ssh-privatekey").unwrap_or("").is_empty() => {
+            errors.required(&path.key("ssh-privatekey"), "");
         }
         "kubernetes.io/service-account-token" => {
             let account = object::annotations(secret)

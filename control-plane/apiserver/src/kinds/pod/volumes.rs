@@ -91,16 +91,15 @@ fn source_of(kind: &str, source: &Value, path: &Path, errors: &mut FieldErrors) 
         }
     };
     match kind {
-        "emptyDir" => {
+        "emptyDir"
             if source
                 .get("sizeLimit")
-                .is_some_and(|limit| !limit.is_null() && quantity(limit).sign() < 0)
-            {
-                errors.forbidden(
-                    &path.child("sizeLimit"),
-                    "SizeLimit field must be a valid resource quantity",
-                );
-            }
+                .is_some_and(|limit| !limit.is_null() && quantity(limit).sign() < 0) =>
+        {
+            errors.forbidden(
+                &path.child("sizeLimit"),
+                "SizeLimit field must be a valid resource quantity",
+            );
         }
         "hostPath" => {
             need("path", errors);
@@ -135,10 +134,8 @@ fn source_of(kind: &str, source: &Value, path: &Path, errors: &mut FieldErrors) 
         }
         "projected" => projected(source, path, errors),
         "csi" => need("driver", errors),
-        "ephemeral" => {
-            if source.get("volumeClaimTemplate").is_none_or(Value::is_null) {
-                errors.required(&path.child("volumeClaimTemplate"), "");
-            }
+        "ephemeral" if source.get("volumeClaimTemplate").is_none_or(Value::is_null) => {
+            errors.required(&path.child("volumeClaimTemplate"), "");
         }
         "image" => need("reference", errors),
         _ => {}
