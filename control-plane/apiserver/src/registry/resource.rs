@@ -80,7 +80,7 @@ impl Resource {
     pub fn decode(&self, bytes: &[u8], revision: u64) -> ApiResult<Value> {
         let value = parse(bytes)?;
         let mut value = if self.strategy.converts() {
-            self.strategy.from_storage(value)
+            self.strategy.out_of_storage(value)
         } else {
             value
         };
@@ -158,7 +158,7 @@ fn attributes(strategy: &dyn Strategy, bytes: &[u8]) -> Attributes {
         return Attributes::default();
     };
     let value = if strategy.converts() {
-        strategy.from_storage(value)
+        strategy.out_of_storage(value)
     } else {
         value
     };
