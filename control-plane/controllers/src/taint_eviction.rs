@@ -33,9 +33,7 @@ impl Controller for TaintEvictionController {
 
     fn observe(&self, caches: &Caches, key: &ObjectKey) -> Option<World> {
         let node = caches.nodes.read().get(key)?;
-        if no_execute(&node).next().is_none() {
-            return None;
-        }
+        no_execute(&node).next()?;
         let tainted_at = caches.taint_changes.last(&key.name);
         Some(World {
             node,

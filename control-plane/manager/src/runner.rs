@@ -80,16 +80,14 @@ impl<C: Controller> Runner<C> {
             tracing::debug!(controller = C::NAME, key = %key, report = ?plan.report, "reconciled");
         }
         let mut executed = self.executor.run(C::NAME, &plan.actions).await;
-        if let Some((failure, race)) = &executed.failure {
-            if !race {
-                // The status tells the failure; the actions are not tried again before the back-off.
-                ctx.failure = Some(failure.clone());
-                plan.status = self.controller.reconcile(&world, &ctx).status;
-                self.failures
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(key.clone(), failure.clone());
-            }
+        if let Some((failure, false)) = &executed.failure {
+            // The status tells the failure; the actions are not tried again before the back-off.
+            ctx.failure = Some(failure.clone());
+            plan.status = self.controller.reconcile(&world, &ctx).status;
+            self.failures
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(key.clone(), failure.clone());
         }
         if let Some(status) = plan.status.take() {
             let written = self.executor.run(C::NAME, std::slice::from_ref(&status)).await;

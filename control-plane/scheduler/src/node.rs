@@ -107,12 +107,11 @@ impl NodeInfo {
             }
         }
         self.repelling -= usize::from(!pod.required_anti_affinity().is_empty());
-        if let Some(owner) = &pod.owner_uid {
-            if let Some(count) = self.sets.get_mut(owner) {
-                *count -= 1;
-                if *count == 0 {
-                    self.sets.remove(owner);
-                }
+        let Some(owner) = &pod.owner_uid else { return };
+        if let Some(count) = self.sets.get_mut(owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.sets.remove(owner);
             }
         }
     }

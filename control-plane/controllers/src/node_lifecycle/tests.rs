@@ -124,11 +124,25 @@ fn a_node_that_never_reported_is_given_time_and_kept_free() {
 
 #[test]
 fn a_second_plan_is_empty() {
-    for conditions in [READY, "{type: Ready, status: 'False'}", "{type: Ready, status: 'True'}, {type: PIDPressure, status: 'True'}"] {
-        let mut node = world(node("{key: node.kubernetes.io/not-ready, effect: NoSchedule}", conditions), 50);
+    for conditions in [
+        READY,
+        "{type: Ready, status: 'False'}",
+        "{type: Ready, status: 'True'}, {type: PIDPressure, status: 'True'}",
+    ] {
+        let mut node = world(
+            node("{key: node.kubernetes.io/not-ready, effect: NoSchedule}", conditions),
+            50,
+        );
         let mut plans = 0;
         loop {
-            let plan = reconcile(&node, GRACE, &Context { now: now(), failure: None });
+            let plan = reconcile(
+                &node,
+                GRACE,
+                &Context {
+                    now: now(),
+                    failure: None,
+                },
+            );
             if plan.is_empty() {
                 break;
             }

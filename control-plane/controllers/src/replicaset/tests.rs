@@ -93,7 +93,7 @@ fn the_order_of_deletion_is_that_of_kubernetes() {
     let pods = [
         pod("ready-long", &READY.replace("11:00", "10:00")),
         pod("ready", READY),
-        pod("costly", &format!("{READY}").replace("spec:", "spec:")),
+        pod("costly", READY),
         pod(
             "running",
             "spec: {nodeName: n2, containers: []}\nstatus: {phase: Running}",

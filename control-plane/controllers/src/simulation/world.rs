@@ -220,12 +220,10 @@ impl Simulation {
         }
         let plan = self.plan(key);
         let before = self.version;
-        let mut done = 0;
-        for action in plan.actions.iter().chain(plan.status.iter()) {
-            if done >= actions_max || !self.perform(action) {
+        for action in plan.actions.iter().chain(plan.status.iter()).take(actions_max) {
+            if !self.perform(action) {
                 break;
             }
-            done += 1;
         }
         if self.version > before {
             self.written.insert(key.clone(), self.version);
