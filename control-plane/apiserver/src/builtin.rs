@@ -15,6 +15,12 @@ use crate::{discovery, health, negotiate};
 /// The version that clients are told: Kubernetes' number decides their behaviour, the suffix says who we are.
 pub const GIT_VERSION: &str = concat!("v1.36.2+skiff", env!("CARGO_PKG_VERSION"));
 
+/// When the binary was made; a release build sets it, and a reproducible one sets the date of its commit.
+const BUILD_DATE: &str = match option_env!("SKIFF_BUILD_DATE") {
+    Some(date) => date,
+    None => "2026-11-24T00:00:00Z",
+};
+
 /// Answers a non-resource path.
 pub async fn handle(server: &Arc<ApiServer>, info: &RequestInfo, parts: &Parts) -> ApiResult<Response<Body>> {
     let path = info.path.trim_end_matches('/');
@@ -42,7 +48,7 @@ fn version() -> serde_json::Value {
     json!({
         "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "35", "gitVersion": GIT_VERSION,
-        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "gitCommit": "", "gitTreeState": "clean", "buildDate": BUILD_DATE,
         "goVersion": "none (Rust)", "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, go_arch()),
     })

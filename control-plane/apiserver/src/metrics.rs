@@ -43,7 +43,15 @@ impl Metrics {
     /// Counts one answered request.
     pub fn observe(&self, info: &RequestInfo, code: u16, took: Duration) {
         let known = info.is_resource && code != 404;
-        let part = |text: &str| if known { text.to_owned() } else { String::new() };
+        // What strangers make up must not end up in labels.
+        let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        let part = |text: &str| {
+            if known && plain(text) {
+                text.to_owned()
+            } else {
+                String::new()
+            }
+        };
         let series = Series {
             verb: if info.is_resource {
                 info.verb.to_ascii_uppercase()

@@ -152,7 +152,8 @@ fn decode(write: &mut Write<'_>, document: &Bytes, message: &'static Message) ->
         object::metadata_mut(&mut applied).insert("name".into(), scope.name.clone().into());
     }
     check_name(&applied, &scope.name)?;
-    create::check_namespace(&mut applied, &scope.namespace)?;
+    // Only checked: error texts of apply show the namespace that was written, if any.
+    create::check_namespace(&mut applied.clone(), &scope.namespace)?;
     Ok(applied)
 }
 

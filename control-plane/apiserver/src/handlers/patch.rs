@@ -168,11 +168,12 @@ fn patched(write: &mut Write<'_>, patch: &Patch, stored: &Stored) -> ApiResult<V
         Patch::Strategic(patch) => go_map(&patch.value),
         _ => codec::json::patched_text(document, message),
     };
+    check_type(write, &document).map_err(|why| on_patch(&shown(&document), &why))?;
     let resets_managers = document
         .pointer("/metadata/managedFields")
         .is_some_and(|list| *list == serde_json::json!([]));
     let mut decoded = codec::json::decode_value(&document, message)
-        .map_err(|error| on_patch(&shown(&document), &error.to_string()))?;
+        .map_err(|error| on_patch(&shown(&document), &type_error(patch, &error.to_string())))?;
     if resets_managers {
         // An empty list is lost in decoding; this is the other way to say the same.
         object::metadata_mut(&mut decoded.value).insert("managedFields".into(), serde_json::json!([{}]));
@@ -183,6 +184,31 @@ fn patched(write: &mut Write<'_>, patch: &Patch, stored: &Stored) -> ApiResult<V
     write.field_validation(decoded, |problems| {
         on_patch(&shown(&document), &format!("strict decoding error: {problems}"))
     })
+}
+
+/// A patch may not turn an object into another kind.
+fn check_type(write: &Write<'_>, document: &Value) -> Result<(), String> {
+    let resource = write.resource();
+    let (version, kind) = (object::api_version(document), object::kind(document));
+    if (version, kind) == (resource.api_version.as_str(), resource.info.kind) {
+        return Ok(());
+    }
+    Err(format!(
+        "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+    ))
+}
+
+/// Strategic merge goes through another converter, with other words for a value of the wrong type.
+fn type_error(patch: &Patch, text: &str) -> String {
+    let wanted = text
+        .strip_prefix("json: cannot unmarshal ")
+        .and_then(|rest| rest.rsplit_once(" of type "));
+    match (patch, wanted) {
+        (Patch::Strategic(_), Some((_, go_type @ ("int32" | "int64" | "bool" | "string" | "float64")))) => {
+            format!("unrecognized type: {go_type}")
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// 422 on field `patch`.

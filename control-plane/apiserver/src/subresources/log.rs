@@ -53,7 +53,9 @@ impl Subresource for PodLog {
         let node = str_at(&pod, "/spec/nodeName");
         if node.is_empty() {
             // Nobody runs it yet, so there is nothing to read: an empty log, as in Kubernetes.
-            return Ok(response_with_type(200, "text/plain", Body::empty()));
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = hyper::StatusCode::NO_CONTENT;
+            return Ok(response);
         }
         let response = server
             .tunnels
