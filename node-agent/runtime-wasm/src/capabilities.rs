@@ -60,11 +60,15 @@ const P3: &[&str] = &[
     "wasi:sockets/types",
 ];
 
+/// Interfaces of our own (`wit/`); any 0.1.x of them is accepted.
+const OWN: &[&str] = &["skiff:pod/identity"];
+
 /// True if an import of this name (`wasi:io/poll@0.2.6`) is provided.
 pub fn provides(name: &str) -> bool {
     match split(name) {
         Some((interface, Track::P2)) => P2.contains(&interface),
         Some((interface, Track::P3)) => P3.contains(&interface),
+        Some((interface, Track::Own)) => OWN.contains(&interface),
         None => false,
     }
 }
@@ -77,6 +81,7 @@ pub fn is_p3(name: &str) -> bool {
 enum Track {
     P2,
     P3,
+    Own,
 }
 
 /// Interface and release track. Release candidates (`0.3.0-rc-…`) are on no track: their ABI differs.
@@ -85,6 +90,8 @@ fn split(name: &str) -> Option<(&str, Track)> {
     let (track, patch) = version.rsplit_once('.')?;
     patch.parse::<u32>().ok()?;
     match track {
+        "0.1" if interface.starts_with("skiff:") => Some((interface, Track::Own)),
+        _ if interface.starts_with("skiff:") => None,
         "0.2" => Some((interface, Track::P2)),
         "0.3" => Some((interface, Track::P3)),
         _ => None,
@@ -100,6 +107,8 @@ mod tests {
         assert!(provides("wasi:io/poll@0.2.0") && provides("wasi:io/poll@0.2.12"));
         assert!(provides("wasi:http/client@0.3.2") && is_p3("wasi:http/client@0.3.2"));
         assert!(!provides("wasi:http/client@0.3.0-rc-2026-01-01"));
+        assert!(provides("skiff:pod/identity@0.1.3") && !is_p3("skiff:pod/identity@0.1.0"));
+        assert!(!provides("skiff:pod/identity@0.2.0") && !provides("skiff:pod/devices@0.1.0"));
         assert!(!provides("wasi:nn/graph@0.2.0") && !provides("wasi:io/poll"));
     }
 }

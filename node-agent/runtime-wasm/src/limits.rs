@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | memory: all memories and tables of the container | `resources.limits.memory` | ended: 137, `OOMKilled` |
 //! | CPU share | `resources.limits.cpu` | throttled |
-//! | bytes in writable mounts and logs | `resources.limits.ephemeral-storage` | writes refused (insufficient space) |
+//! | bytes in writable mounts and logs | `resources.limits.ephemeral-storage` | ended: 137, `Evicted` |
 //! | log rate | – (`LOG_BYTES_PER_SECOND`) | lines dropped, a marker says how many |
 //! | open files, sockets, streams | – (`HANDLES_MAX`, `RESOURCES_MAX`) | error to the guest |
 //! | bytes passed per host call | – (`HOSTCALL_FUEL`) | trap |

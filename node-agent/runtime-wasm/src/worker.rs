@@ -3,8 +3,8 @@
 //! It lives in a session of its own and goes on when the agent is gone; whoever connects to its socket next finds
 //! everything as it is. Control runs on the main thread, guests on others ([`executor`]).
 //!
-//! Read on: [`control`] the socket · [`container`] one container · [`http`], [`request`] servers · [`guest`] what a guest
-//! finds · [`cpu`], [`memory`], [`logs`], [`storage`], [`net`] its bounds · [`exit`] how it ends.
+//! Read on: [`control`] the socket · [`container`] one container · [`http`], [`request`] servers · [`guest`], [`identity`] what
+//! a guest finds · [`cpu`], [`memory`], [`logs`], [`storage`], [`net`] its bounds · [`exit`] how it ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -29,6 +29,7 @@ mod executor;
 mod exit;
 mod guest;
 mod http;
+mod identity;
 mod log_stream;
 mod logs;
 mod memory;

@@ -16,6 +16,7 @@ use super::executor::Executor;
 use super::exit::Exit;
 use super::guest::Surroundings;
 use super::http;
+use super::identity::Identity;
 use super::logs::ContainerLog;
 use super::memory::ContainerMemory;
 use super::net::PodNet;
@@ -57,7 +58,7 @@ pub(crate) fn now() -> i64 {
 
 impl Container {
     pub(crate) fn create(
-        sandbox: &SandboxSpec,
+        sandbox: &Arc<SandboxSpec>,
         net: Arc<PodNet>,
         spec: ContainerSpec,
         program: Arc<Program>,
@@ -78,6 +79,7 @@ impl Container {
         let cpu = Arc::new(CpuMeter::new(spec.resources.cpu_limit_millis));
         Ok(Self {
             surroundings: Surroundings {
+                identity: Arc::new(Identity::new(sandbox.clone(), &spec)),
                 spec,
                 log: Arc::new(log),
                 memory,

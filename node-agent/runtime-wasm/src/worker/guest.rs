@@ -12,6 +12,7 @@ use wasmtime_wasi::sockets::WasiSocketsView;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::identity::{self, Identity};
 use super::log_stream::LogStream;
 use super::logs::{ContainerLog, Stream};
 use super::memory::{ContainerMemory, InstanceMemory};
@@ -29,6 +30,7 @@ pub(crate) struct Guest {
     outgoing: Outgoing,
     memory: InstanceMemory,
     ip: IpAddr,
+    identity: Arc<Identity>,
 }
 
 /// Store data of a core module of WASI preview 1.
@@ -52,6 +54,7 @@ pub(crate) struct Surroundings {
     pub(crate) log: Arc<ContainerLog>,
     pub(crate) memory: Arc<ContainerMemory>,
     pub(crate) net: Arc<PodNet>,
+    pub(crate) identity: Arc<Identity>,
 }
 
 impl Surroundings {
@@ -103,6 +106,7 @@ impl Surroundings {
             outgoing: Outgoing::new(self.net.clone()),
             memory: InstanceMemory::new(self.memory.clone()),
             ip: self.net.ip,
+            identity: self.identity.clone(),
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.memory);
@@ -143,6 +147,10 @@ impl WasiView for Guest {
 }
 
 impl Guest {
+    pub(super) fn identity(&mut self) -> &Identity {
+        &self.identity
+    }
+
     fn pod_sockets(&mut self) -> PodSockets<'_> {
         PodSockets {
             ip: self.ip,
@@ -174,6 +182,7 @@ pub(crate) fn linker(engine: &Engine, p3: bool) -> wasmtime::Result<Linker> {
     sockets::udp::add_to_linker::<Guest, HasPodSockets>(&mut linker, Guest::pod_sockets)?;
     linker.allow_shadowing(false);
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    identity::add_to_linker(&mut linker)?;
     if p3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;

@@ -214,10 +214,14 @@ pub fn command_component_p3(body: &str) -> Vec<u8> {
 
 /// A server component that answers `hello from wasm`, and does this before and after its answer.
 pub fn server(before: &str, after: &str) -> Vec<u8> {
+    server_of("server", "", "", before, after)
+}
+
+fn server_of(world: &str, imports: &str, rest: &str, before: &str, after: &str) -> Vec<u8> {
     component(
-        "server",
+        world,
         &format!(
-            r#"(module
+            r#"(module {imports}
             (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
             (import "wasi:http/types@0.2.0" "[constructor]outgoing-response" (func $response (param i32) (result i32)))
             (import "wasi:http/types@0.2.0" "[method]outgoing-response.body" (func $body (param i32 i32)))
@@ -230,7 +234,7 @@ pub fn server(before: &str, after: &str) -> Vec<u8> {
             (import "wasi:io/streams@0.2.0" "[resource-drop]output-stream" (func $drop_stream (param i32)))
             (memory (export "memory") 1)
             (data (i32.const 64) "hello from wasm\n")
-            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192))
+            {REALLOC} {rest}
             (func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)
                 (local $r i32) (local $b i32) (local $s i32)
                 {before}
@@ -247,4 +251,91 @@ pub fn server(before: &str, after: &str) -> Vec<u8> {
                 (call $finish (local.get $b) (i32.const 0) (i32.const 0) (i32.const 256))))"#
         ),
     )
+}
+
+/// Gives out memory from 8192 on and takes none back.
+const REALLOC: &str = r#"(global $next (mut i32) (i32.const 8192))
+    (func (export "cabi_realloc") (param i32 i32 i32) (param $size i32) (result i32)
+        (global.get $next)
+        (global.set $next (i32.and (i32.add (i32.add (global.get $next) (local.get $size)) (i32.const 7)) (i32.const -8))))"#;
+
+/// What a guest expects `skiff:pod/identity` to say: the functions that give a string, with that string, and the labels.
+pub struct Identity<'a> {
+    pub strings: &'a [(&'a str, &'a str)],
+    pub labels: &'a [(&'a str, &'a str)],
+}
+
+impl Identity<'_> {
+    fn imports(&self) -> String {
+        let import = |name: &str| format!(r#"(import "skiff:pod/identity@0.1.0" "{name}" (func ${name} (param i32)))"#);
+        self.strings.iter().map(|(name, _)| import(name)).collect::<String>() + &import("labels")
+    }
+
+    /// A function `$check_identity` that traps at the first answer that is not the expected one.
+    fn check(&self) -> String {
+        let (mut data, mut calls, mut at) = (String::new(), String::new(), 1024);
+        let mut expect = |found: &str, text: &str| {
+            data.push_str(&format!(r#"(data (i32.const {at}) "{text}")"#));
+            let call = format!("(call $expect {found} (i32.const {at}) (i32.const {}))", text.len());
+            at += text.len();
+            call
+        };
+        for (name, text) in self.strings {
+            calls += &format!("(call ${name} (i32.const 512)) {}", expect("(i32.const 512)", text));
+        }
+        calls += "(call $labels (i32.const 512))";
+        calls += &format!(
+            "(if (i32.ne (i32.load (i32.const 516)) (i32.const {})) (then unreachable))",
+            self.labels.len()
+        );
+        for (index, (key, value)) in self.labels.iter().enumerate() {
+            for (offset, text) in [(index * 16, key), (index * 16 + 8, value)] {
+                calls += &expect(
+                    &format!("(i32.add (i32.load (i32.const 512)) (i32.const {offset}))"),
+                    text,
+                );
+            }
+        }
+        format!(
+            r#"{data}
+            (func $expect (param $found i32) (param $text i32) (param $length i32) (local $i i32)
+                (if (i32.ne (i32.load offset=4 (local.get $found)) (local.get $length)) (then unreachable))
+                (local.set $found (i32.load (local.get $found)))
+                (block $done (loop $next
+                    (br_if $done (i32.ge_u (local.get $i) (local.get $length)))
+                    (if (i32.ne (i32.load8_u (i32.add (local.get $found) (local.get $i)))
+                                (i32.load8_u (i32.add (local.get $text) (local.get $i)))) (then unreachable))
+                    (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                    (br $next))))
+            (func $check_identity {calls})"#
+        )
+    }
+
+    /// A command that succeeds when every answer is as expected; `track` is `0.2` or `0.3`.
+    pub fn command(&self, track: &str) -> Vec<u8> {
+        let world = if track == "0.3" {
+            "command-identity-p3"
+        } else {
+            "command-identity"
+        };
+        let (imports, check) = (self.imports(), self.check());
+        component(
+            world,
+            &format!(
+                r#"(module {imports} (memory (export "memory") 1) {REALLOC} {check}
+                (func (export "wasi:cli/run@{track}.0#run") (result i32) (call $check_identity) (i32.const 0)))"#
+            ),
+        )
+    }
+
+    /// A server that answers only when every answer is as expected.
+    pub fn server(&self) -> Vec<u8> {
+        server_of(
+            "server-identity",
+            &self.imports(),
+            &self.check(),
+            "(call $check_identity)",
+            "",
+        )
+    }
 }

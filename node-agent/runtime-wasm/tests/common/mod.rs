@@ -234,6 +234,9 @@ pub fn kill(pid: i32) {
 /// A component of `tests/fixtures/guest.wit` out of a core module's text.
 pub fn component(world: &str, text: &str) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
+    resolve
+        .push_str("pod.wit", include_str!("../../../../wit/skiff-pod/pod.wit"))
+        .expect("our own WIT");
     let package = resolve
         .push_str("guest.wit", include_str!("../fixtures/guest.wit"))
         .expect("the fixture's WIT");
