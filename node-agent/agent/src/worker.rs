@@ -75,6 +75,9 @@ struct Worker {
     handler: Option<String>,
     /// Whether this node has decided to take the pod.
     admitted: bool,
+    /// Whether the server has shown the pod to this process. A checkpoint may be older than the status there, so nothing
+    /// is written before.
+    shown: bool,
     writer: StatusWriter,
     status: watch::Sender<Arc<PodStatus>>,
     written: Option<PodStatus>,
@@ -111,6 +114,7 @@ impl Worker {
             memory,
             handler,
             admitted,
+            shown: !admitted,
             status,
             written: None,
             saved: Vec::new(),
@@ -124,8 +128,10 @@ impl Worker {
         let mut last_actions = Vec::new();
         let mut refreshed = tokio::time::Instant::now();
         loop {
+            self.shown |= self.pod.has_changed().unwrap_or(false);
             let pod = self.pod.borrow_and_update().clone();
             self.writer.compare(&pod);
+            self.memory.catch_up(&pod);
             self.take_outcomes(&pod);
             self.admit(&pod).await;
             let observed = self.observe(&pod).await;
@@ -170,6 +176,7 @@ impl Worker {
                     if changed.is_err() {
                         return false;
                     }
+                    self.shown = true;
                     last_actions.clear();
                 }
                 Some(outcome) = self.outcomes.recv() => {
@@ -299,8 +306,10 @@ impl Worker {
     fn report(&mut self, status: PodStatus, soon_replaced: bool) {
         if self.written.as_ref() != Some(&status) && !self.memory.is_only_terminal() {
             self.status.send_replace(Arc::new(status.clone()));
-            self.written = Some(status.clone());
-            self.writer.write(status, soon_replaced);
+            if self.shown {
+                self.written = Some(status.clone());
+                self.writer.write(status, soon_replaced);
+            }
         }
     }
 

@@ -29,6 +29,23 @@ impl PodMemory {
         memory
     }
 
+    /// Takes in what the server knows better. A checkpoint that was not on disk yet when the power went is older than the
+    /// status that we had written: restart counts never go back. And a pod that others declared ended (the pod garbage
+    /// collector does) has ended: it is stopped here, and does not come to life again.
+    pub fn catch_up(&mut self, pod: &Pod) {
+        let theirs = Self::from_status(pod);
+        if self.terminal_phase.is_none() {
+            self.terminal_phase = theirs.terminal_phase;
+        }
+        let attempt = |container: &ContainerMemory| container.current.as_ref().map(|current| current.attempt);
+        for (name, theirs) in theirs.containers {
+            let ours = self.container_mut(&name);
+            if attempt(ours) < attempt(&theirs) {
+                *ours = theirs;
+            }
+        }
+    }
+
     /// The pod ended before, and we know nothing else of it: its status must stay as it is.
     pub fn is_only_terminal(&self) -> bool {
         self.terminal_phase.is_some() && self.containers.is_empty() && self.failure.is_none()
