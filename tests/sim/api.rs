@@ -142,6 +142,8 @@ pub struct Api {
     /// Heads of the node ledgers: revision of the last binding to each node.
     heads: BTreeMap<String, u64>,
     gone: BTreeSet<String>,
+    /// Pods that their agents have told to have ended.
+    told_ended: BTreeSet<String>,
     pub breaches: Vec<String>,
     pub now: i64,
 }
@@ -444,6 +446,11 @@ impl Api {
             } else {
                 status[field] = value.clone();
             }
+        }
+        if matches!(status["phase"].as_str(), Some("Succeeded" | "Failed")) {
+            self.told_ended.insert(uid.to_owned());
+        } else if self.told_ended.contains(uid) {
+            self.breaches.push(format!("pod {key} had ended and lives again"));
         }
         pod["status"] = status;
         self.update(kind, key, &stored, pod)

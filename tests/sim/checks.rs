@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::ledger::{has_ended, node_of};
+use crate::ledger::node_of;
 
 /// One sentence for each breach.
 pub fn pod_changed(old: &Pod, new: &Pod) -> Vec<String> {
@@ -19,9 +19,6 @@ pub fn pod_changed(old: &Pod, new: &Pod) -> Vec<String> {
             node_of(old),
             node_of(new)
         ));
-    }
-    if has_ended(old) && !has_ended(new) {
-        breaches.push(format!("pod {name} had ended and lives again"));
     }
     if old.metadata.deletion_timestamp.is_some() && new.metadata.deletion_timestamp.is_none() {
         breaches.push(format!("pod {name} is not being deleted any more"));

@@ -39,6 +39,8 @@ pub struct Worker {
     revision: u64,
     wanted: Option<PodStatus>,
     finishing: bool,
+    /// The server has shown the pod to this agent; before that a checkpoint may be older than the status there.
+    shown: bool,
     /// The pod is gone from the server: there is nothing to write to any more.
     unwritable: bool,
 }
@@ -66,8 +68,9 @@ fn agree(a: &PodStatus, b: &PodStatus) -> bool {
 
 impl Worker {
     pub fn new(pod: Arc<Pod>, memory: Option<PodMemory>) -> Self {
+        let restored = memory.is_some();
         Worker {
-            admitted: memory.is_some(),
+            admitted: restored,
             memory: memory.unwrap_or_else(|| PodMemory::from_status(&pod)),
             inline: VecDeque::new(),
             background: Vec::new(),
@@ -76,6 +79,7 @@ impl Worker {
             revision: revision(&pod),
             wanted: None,
             finishing: false,
+            shown: !restored,
             unwritable: false,
             pod,
         }
@@ -98,6 +102,7 @@ impl Worker {
             }
         }
         self.pod = pod;
+        self.shown = true;
     }
 
     /// The runtime's method that `go_on` calls next.
@@ -136,13 +141,14 @@ impl Worker {
         while let Some(outcome) = self.outcomes.pop_front() {
             self.memory.record(&self.pod, &outcome, at);
         }
+        self.memory.catch_up(&self.pod);
         let observed = Observed {
             sandbox: look(runtime, &self.uid()),
             host_ip: "192.0.2.1".to_owned(),
         };
         let step = step(&self.pod, &observed, &self.memory, at);
         self.memory = step.memory;
-        if !self.memory.is_only_terminal() {
+        if self.shown && !self.memory.is_only_terminal() {
             self.wanted = Some(step.status);
         }
         for action in step.actions {

@@ -1,6 +1,6 @@
 //! Everything together, and the moves that chance picks from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use skiff_controllers::{DeleteOptions, ObjectKey, Target, invariants};
@@ -57,6 +57,8 @@ pub struct World {
     pub strict: bool,
     most: BTreeMap<String, usize>,
     most_wanted: BTreeMap<String, i64>,
+    /// Sets that were seen without an owner.
+    orphans: BTreeSet<String>,
     checked: u64,
 }
 
@@ -135,6 +137,7 @@ impl World {
             strict,
             most: BTreeMap::new(),
             most_wanted: BTreeMap::new(),
+            orphans: BTreeSet::new(),
             checked: 0,
             api,
         };
@@ -224,7 +227,8 @@ impl World {
         let at = self.rng.below(NODES);
         let which = self.rng.below(self.schedulers.len());
         let mut kinds = Kind::ALL;
-        kinds.rotate_left(self.rng.below(kinds.len()));
+        let first = self.rng.below(kinds.len());
+        kinds.rotate_left(first);
         let kind = kinds[0];
         match chosen {
             Move::DeliverManager => {
@@ -467,6 +471,15 @@ impl World {
         for set in &seen.replica_sets {
             let owner = skiff_controllers::controller_of(&set.metadata).map(|owner| owner.uid.clone());
             let wants = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            let uid = set.metadata.uid.clone().unwrap_or_default();
+            match &owner {
+                None => drop(self.orphans.insert(uid)),
+                // What a deployment adopts may be more than it wants.
+                Some(owner) if self.orphans.remove(&uid) => {
+                    *self.most_wanted.entry(owner.clone()).or_default() += i64::from(wants);
+                }
+                Some(_) => {}
+            }
             *wanted_by_sets.entry(owner.unwrap_or_default()).or_default() += i64::from(wants);
         }
         let mut surplus = Vec::new();
