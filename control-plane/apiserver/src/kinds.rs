@@ -9,6 +9,7 @@ mod lease;
 mod namespace;
 mod node;
 pub(crate) mod pod;
+mod pod_template;
 mod priority_class;
 mod replica_set;
 mod role;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Arc<dyn Strategy>> {
         Arc::new(namespace::NamespaceStrategy),
         Arc::new(node::NodeStrategy),
         Arc::new(pod::PodStrategy),
+        Arc::new(pod_template::PodTemplateStrategy),
         Arc::new(secret::SecretStrategy),
         Arc::new(service_account::ServiceAccountStrategy),
         Arc::new(controller_revision::ControllerRevisionStrategy),

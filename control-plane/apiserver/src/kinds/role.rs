@@ -13,9 +13,19 @@ const COLUMNS: &[Column] = &[NAME, date("Created At")];
 pub struct RoleStrategy;
 pub struct ClusterRoleStrategy;
 
+/// An empty list does not survive Kubernetes' storage: it is read back as null.
+fn no_rules_is_null(object: &mut Value) {
+    if object.get("rules").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+        object["rules"] = Value::Null;
+    }
+}
+
 impl Strategy for RoleStrategy {
     resource!("rbac.authorization.k8s.io", "v1", "roles");
 
+    fn apply_defaults(&self, object: &mut Value) {
+        no_rules_is_null(object);
+    }
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         rules(object, true, errors);
     }
@@ -39,6 +49,9 @@ impl Strategy for RoleStrategy {
 impl Strategy for ClusterRoleStrategy {
     resource!("rbac.authorization.k8s.io", "v1", "clusterroles");
 
+    fn apply_defaults(&self, object: &mut Value) {
+        no_rules_is_null(object);
+    }
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         rules(object, false, errors);
         if object.get("aggregationRule").is_some_and(Value::is_object) {
