@@ -24,7 +24,7 @@ pub(crate) fn served(server: &ApiServer) -> impl Iterator<Item = &'static Resour
             .registry
             .resource(row.group, row.resource)
             .is_some_and(|r| r.info.version == row.version);
-        if row.subresource.is_empty() && stored || row.subresource == "status" && stored {
+        if stored && matches!(row.subresource, "" | "status") {
             return true;
         }
         server.plugins.subresources.iter().any(|plugin| {
@@ -35,8 +35,11 @@ pub(crate) fn served(server: &ApiServer) -> impl Iterator<Item = &'static Resour
     })
 }
 
+/// Versions of a group with their rows.
+type Versions = Vec<(&'static str, Vec<&'static ResourceInfo>)>;
+
 /// Group → version → rows of resources and subresources, groups and versions in the order that clients should prefer.
-fn groups(server: &ApiServer) -> Vec<(&'static str, Vec<(&'static str, Vec<&'static ResourceInfo>)>)> {
+fn groups(server: &ApiServer) -> Vec<(&'static str, Versions)> {
     let mut by_group: BTreeMap<&str, BTreeMap<&str, Vec<&'static ResourceInfo>>> = BTreeMap::new();
     for row in served(server) {
         by_group

@@ -60,8 +60,8 @@ pub async fn page(scope: &Scope, options: &ListOptions) -> ApiResult<Page> {
         true
     };
     match &start_key {
-        Some(key) => snapshot.iter_after(key).all(|object| consider(object)),
-        None => snapshot.iter().all(|object| consider(object)),
+        Some(key) => snapshot.iter_after(key).all(&mut consider),
+        None => snapshot.iter().all(&mut consider),
     };
     let revision = snapshot.revision;
     let continue_token = match items.last() {
@@ -174,7 +174,7 @@ fn read_token(token: &str) -> ApiResult<(u64, String)> {
     let start = value["start"].as_str().unwrap_or("");
     let start = start.strip_suffix('\0').unwrap_or(start).to_owned();
     if start.is_empty() || start.starts_with('/') || start.split('/').any(|part| part == "." || part == "..") {
-        return Err(bad(&format!("{start}")));
+        return Err(bad(&start));
     }
     let revision = value["rv"].as_i64().unwrap_or(0);
     match u64::try_from(revision) {
