@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::{Output, Process, eventually, kubectl};
+use crate::{Etcd, Output, Process, eventually, kubectl};
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
@@ -37,6 +37,13 @@ pub struct Cluster {
     pub port: u16,
     options: Options,
     pod_cidr: String,
+    /// Outlives the process that uses it.
+    _etcd: Option<Etcd>,
+}
+
+/// With `SKIFF_E2E_STORE=etcd` every cluster that names no store gets a real etcd of its own: the same suite, other store.
+pub fn on_etcd() -> bool {
+    std::env::var_os("SKIFF_E2E_STORE").is_some_and(|store| store == "etcd")
 }
 
 impl Cluster {
@@ -49,12 +56,16 @@ impl Cluster {
         Self::start_in(tempfile::tempdir().unwrap(), free_port(), options)
     }
 
-    fn start_in(directory: tempfile::TempDir, port: u16, options: Options) -> Self {
+    fn start_in(directory: tempfile::TempDir, port: u16, mut options: Options) -> Self {
+        let etcd = (on_etcd() && options.etcd.is_none()).then(Etcd::start);
+        if let Some(etcd) = &etcd {
+            options.etcd = Some(etcd.endpoint.clone());
+        }
         // Each test process has a pod range of its own, beyond the Services' 10.96.0.0/12, so that parallel tests do not
         // share addresses.
         let pod_cidr = format!("10.{}.0.0/16", 112 + std::process::id() % 140);
         let process = Self::spawn(directory.path(), port, &options, &pod_cidr);
-        let mut cluster = Self { process, directory, port, options, pod_cidr };
+        let mut cluster = Self { process, directory, port, options, pod_cidr, _etcd: etcd };
         cluster.wait_ready();
         cluster
     }

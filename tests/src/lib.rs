@@ -11,7 +11,7 @@ mod http;
 mod kubectl;
 mod process;
 
-pub use cluster::{Cluster, Options, address, free_port, is_ready, skiff_binary};
+pub use cluster::{Cluster, Options, address, free_port, is_ready, on_etcd, skiff_binary};
 pub use etcd::Etcd;
 pub use http::{Answer, get, request};
 pub use kubectl::Output;

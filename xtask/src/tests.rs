@@ -24,5 +24,12 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if arguments.is_empty() {
         nextest.arg("--workspace");
     }
-    shell::run(with_tools(nextest.args(arguments)))
+    shell::run(with_tools(nextest.args(arguments)))?;
+    if !arguments.is_empty() {
+        return Ok(());
+    }
+    // The same end-to-end suite once more, every cluster on a real etcd.
+    let mut on_etcd = Command::new("cargo");
+    on_etcd.args(["nextest", "run", "--locked", "--no-fail-fast", "--package", "skiff-tests", "--test", "e2e"]);
+    shell::run(with_tools(on_etcd.env("SKIFF_E2E_STORE", "etcd")))
 }
