@@ -9,14 +9,6 @@ use crate::shell;
 /// `what`: `api`, `store`, `pods`, `http`, `footprint` or `all`.
 pub fn run(what: &str) -> Result<()> {
     let build = ["build", "--release", "--locked", "--bin", "skiff", "--bin", "skiff-bench"];
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "skiff",
-        "--package",
-        "skiff-bench",
-    ];
     shell::run(Command::new("cargo").args(build))?;
     let built = shell::root().join("target/release");
     let mut command = Command::new(built.join("skiff-bench"));
