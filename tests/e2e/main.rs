@@ -4,6 +4,7 @@
 
 mod crash;
 mod etcd;
+mod examples;
 mod first_light;
 mod join;
 mod kubectl;
