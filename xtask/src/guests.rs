@@ -45,11 +45,13 @@ pub fn run() -> Result<()> {
     let prebuilt = examples.join("prebuilt");
     std::fs::create_dir_all(&prebuilt).context("create the prebuilt folder")?;
 
-    cargo(&examples, "wasm32-wasip2", &COMMANDS)?;
-    for name in COMMANDS {
-        let built = examples.join(format!("target/wasm32-wasip2/release/{name}.wasm"));
-        std::fs::copy(&built, prebuilt.join(format!("{name}.wasm")))
-            .with_context(|| format!("copy {}", built.display()))?;
+    for (target, names) in [("wasm32-wasip2", &COMMANDS[..]), ("wasm32-wasip1", &PREVIEW_1[..])] {
+        cargo(&examples, target, names)?;
+        for name in names {
+            let built = examples.join(format!("target/{target}/release/{name}.wasm"));
+            std::fs::copy(&built, prebuilt.join(format!("{name}.wasm")))
+                .with_context(|| format!("copy {}", built.display()))?;
+        }
     }
     cargo(&examples, "wasm32-unknown-unknown", &LEAN)?;
     for name in LEAN {
