@@ -84,9 +84,9 @@ impl Machine {
             if !memory.is_over() {
                 agent.admitted.insert(uid.clone(), pod.clone());
             }
-            agent
-                .workers
-                .insert(uid.clone(), Worker::new(pod.clone(), Some(memory)));
+            let mut worker = Worker::new(pod.clone(), Some(memory));
+            worker.forgets = mutation == Some(Mutation::AgentForgets);
+            agent.workers.insert(uid.clone(), worker);
         }
         self.agent = Some(agent);
     }

@@ -11,6 +11,7 @@ mod ledger;
 mod machine;
 mod manager;
 mod rng;
+mod scenarios;
 mod scheduler;
 mod settle;
 mod worker;
@@ -106,6 +107,10 @@ fn the_same_seed_is_the_same_run() {
 fn bugs_that_are_put_in_are_found() {
     for (bug, words) in [
         (Mutation::BindsWithoutCompare, ["bound twice", "is over:"]),
+        (
+            Mutation::CollectsFromStaleCache,
+            ["collected though its owner is there", "its owner is there"],
+        ),
         (Mutation::AgentForgets, ["restarts to", "lives again"]),
     ] {
         let found = (0..SEEDS_FOR_BUGS).find_map(|seed| play(seed, Some(bug)).err());

@@ -21,9 +21,12 @@ impl World {
     pub fn settle(&mut self) {
         let mut quiet = 0;
         for _ in 0..ROUNDS_MAX {
-            if self.round() {
+            let due = self.script.is_some();
+            if self.round() || due != self.script.is_some() {
                 quiet = 0;
                 self.api.now += 1;
+            } else if self.held.take().is_some() {
+                quiet = 0;
             } else if quiet < PAUSES.len() {
                 self.api.now += PAUSES[quiet];
                 quiet += 1;
@@ -35,6 +38,12 @@ impl World {
             }
         }
         self.breaches.push("it does not come to rest".to_owned());
+    }
+
+    /// Everyone runs until nothing moves.
+    pub fn calm_down(&mut self) {
+        let rounds = (0..ROUNDS_MAX).take_while(|_| self.round()).count();
+        assert!(rounds < ROUNDS_MAX, "a cluster without faults does not come to rest");
     }
 
     /// Everything arrives and everyone runs; whether anything changed.
@@ -63,6 +72,7 @@ impl World {
         let mut moved = false;
         for uid in self.machines[index].pods() {
             for _ in 0..CALLS_MAX {
+                self.call();
                 let machine = &mut self.machines[index];
                 let mut did = machine.go_on(&self.api, &uid, false, &mut self.breaches);
                 while machine.background(&uid) > 0 {
@@ -84,7 +94,10 @@ impl World {
     }
 
     fn scheduler_round(&mut self, index: usize) {
-        for kind in [Kind::Node, Kind::Pod] {
+        for kind in [Kind::Node, Kind::Pod]
+            .into_iter()
+            .filter(|kind| self.held != Some(*kind))
+        {
             while self.schedulers[index].deliver(&self.api, kind) {}
         }
         let compare = self.mutation != Some(Mutation::BindsWithoutCompare);
@@ -93,6 +106,10 @@ impl World {
             self.log.push(format!("scheduler {index} puts {key} on {node:?}"));
         }
         for _ in 0..CALLS_MAX {
+            if self.schedulers[index].bindings() == 0 {
+                break;
+            }
+            self.call();
             if self.schedulers[index].bindings() == 0 {
                 break;
             }
@@ -115,13 +132,17 @@ impl World {
     }
 
     fn deliver_to_manager(&mut self) {
-        for kind in Kind::ALL {
+        for kind in Kind::ALL.into_iter().filter(|kind| self.held != Some(*kind)) {
             while self.manager.deliver(&self.api, kind) {}
         }
     }
 
     fn finish_runs(&mut self) {
         while self.manager.runs() > 0 {
+            self.call();
+            if self.manager.runs() == 0 {
+                break;
+            }
             let text = self.manager.advance(&mut self.api, 0, Fault::None, self.mutation);
             self.log.push(text);
             self.check();

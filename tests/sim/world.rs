@@ -29,6 +29,19 @@ pub enum Mutation {
     AgentForgets,
 }
 
+/// What a scenario does once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scripted {
+    CrashManager,
+    CrashSchedulers,
+    KillAgents,
+    Reboot,
+    /// From here on, until nothing else moves, changes of this kind reach no control plane component.
+    HoldBack(Kind),
+    /// The watches of this kind end; everyone lists again.
+    LoseWatch(Kind),
+}
+
 pub const NAMESPACE: &str = "shop";
 pub const DEPLOYMENTS: [&str; 2] = ["web", "api"];
 const NODES: usize = 3;
@@ -45,10 +58,17 @@ pub const SURGE: i64 = 1;
 pub struct World {
     pub api: Api,
     pub manager: Manager,
+    /// The process that does not lead: its caches lag on their own, and it takes over with what they show.
+    standby: Manager,
     pub schedulers: Vec<Scheduler>,
     pub machines: Vec<Machine>,
     pub leases: BTreeMap<String, i64>,
     pub log: Vec<String>,
+    /// What a scenario does, and before which call it does it.
+    pub script: Option<(u64, Scripted)>,
+    pub calls: u64,
+    /// Nothing of this kind reaches anyone.
+    pub held: Option<Kind>,
     pub breaches: Vec<String>,
     rng: Rng,
     pub mutation: Option<Mutation>,
@@ -80,6 +100,8 @@ enum Move {
     ExpireGrace,
     Relist,
     CrashManager,
+    DeliverStandby,
+    TakeOver,
     CrashScheduler,
     KillAgent,
     StartAgent,
@@ -91,7 +113,7 @@ enum Move {
 }
 
 /// How likely each move is, against the others.
-const WEIGHTS: [(Move, usize); 24] = [
+const WEIGHTS: [(Move, usize); 26] = [
     (Move::DeliverManager, 200),
     (Move::DeliverScheduler, 90),
     (Move::DeliverAgent, 90),
@@ -108,6 +130,8 @@ const WEIGHTS: [(Move, usize); 24] = [
     (Move::ExpireGrace, 8),
     (Move::Relist, 6),
     (Move::CrashManager, 4),
+    (Move::DeliverStandby, 60),
+    (Move::TakeOver, 6),
     (Move::CrashScheduler, 4),
     (Move::KillAgent, 5),
     (Move::StartAgent, 20),
@@ -127,10 +151,14 @@ impl World {
         let gate_seconds = if strict { i64::MAX } else { GATE_SECONDS };
         let mut world = World {
             manager: Manager::start(&api, gate_seconds),
+            standby: Manager::start(&api, gate_seconds),
             schedulers: (0..2).map(|index| Scheduler::start(&api, seed + index)).collect(),
             machines: (0..NODES).map(|index| Machine::new(format!("node-{index}"))).collect(),
             leases: BTreeMap::new(),
             log: Vec::new(),
+            script: None,
+            calls: 0,
+            held: None,
             breaches: Vec::new(),
             rng: Rng::new(seed),
             mutation,
@@ -320,6 +348,17 @@ impl World {
                 self.manager = Manager::start(&self.api, self.gate_seconds());
                 Some("manager crashes and starts".to_owned())
             }
+            Move::DeliverStandby => {
+                let seen = kinds.into_iter().find(|kind| self.standby.deliver(&self.api, *kind))?;
+                Some(format!("the standby sees a {seen:?}"))
+            }
+            // Two leaders' views differ, so a set may have more for a moment than it ever wanted.
+            Move::TakeOver if self.strict => None,
+            Move::TakeOver => {
+                std::mem::swap(&mut self.manager, &mut self.standby);
+                self.standby = Manager::start(&self.api, self.gate_seconds());
+                Some("the standby takes over".to_owned())
+            }
             Move::CrashScheduler => {
                 self.schedulers[which] = Scheduler::start(&self.api, self.rng.next());
                 Some(format!("scheduler {which} crashes and starts"))
@@ -448,6 +487,33 @@ impl World {
         };
         let done = self.api.delete(&target, options);
         format!("user deletes {kind:?} {key} {options:?}: {done:?}")
+    }
+
+    /// A call is about to be made: the scenario's moment may have come.
+    pub fn call(&mut self) {
+        self.calls += 1;
+        let Some((_, scripted)) = self.script.take_if(|(at, _)| *at == self.calls) else {
+            return;
+        };
+        self.log.push(format!("before call {}: {scripted:?}", self.calls));
+        match scripted {
+            Scripted::CrashManager => self.manager = Manager::start(&self.api, self.gate_seconds()),
+            Scripted::CrashSchedulers => {
+                (0..2).for_each(|index| self.schedulers[index] = Scheduler::start(&self.api, index as u64));
+            }
+            Scripted::KillAgents => self.machines.iter_mut().for_each(Machine::kill_agent),
+            Scripted::Reboot => self.machines.iter_mut().for_each(Machine::reboot),
+            Scripted::HoldBack(kind) => self.held = Some(kind),
+            Scripted::LoseWatch(kind) => {
+                self.manager.list_again(&self.api, kind);
+                self.schedulers
+                    .iter_mut()
+                    .for_each(|scheduler| scheduler.list_again(&self.api, kind));
+                self.machines
+                    .iter_mut()
+                    .for_each(|machine| machine.list_again(&self.api));
+            }
+        }
     }
 
     /// What must hold after every move.
