@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -103,7 +103,7 @@ pub struct Refused {
     pub message: String,
 }
 
-fn refused(code: u16, reason: &'static str, message: impl Into<String>) -> Refused {
+pub fn refused(code: u16, reason: &'static str, message: impl Into<String>) -> Refused {
     Refused {
         code,
         reason,
@@ -127,23 +127,16 @@ pub struct Event {
     pub deleted: bool,
 }
 
-/// What a binding has read, for the comparison at its commit.
-#[derive(Debug, Clone)]
-pub struct BindingRead {
-    pod_revision: u64,
-    head: u64,
-}
-
 #[derive(Default)]
 pub struct Api {
     objects: BTreeMap<(Kind, ObjectKey), Stored>,
     pub log: Vec<Event>,
     pub revision: u64,
     /// Heads of the node ledgers: revision of the last binding to each node.
-    heads: BTreeMap<String, u64>,
+    pub heads: BTreeMap<String, u64>,
     gone: BTreeSet<String>,
     /// Pods that their agents have told to have ended.
-    told_ended: BTreeSet<String>,
+    pub told_ended: BTreeSet<String>,
     pub breaches: Vec<String>,
     pub now: i64,
 }
@@ -155,7 +148,7 @@ impl Api {
         Timestamp::from_second(EPOCH + self.now).expect("within jiff's years")
     }
 
-    fn stamp(&self, after: i64) -> String {
+    pub fn stamp(&self, after: i64) -> String {
         Timestamp::from_second(EPOCH + self.now + after)
             .expect("within jiff's years")
             .to_string()
@@ -202,7 +195,7 @@ impl Api {
         seen
     }
 
-    fn commit(&mut self, kind: Kind, key: &ObjectKey, value: Option<Value>) -> u64 {
+    pub fn commit(&mut self, kind: Kind, key: &ObjectKey, value: Option<Value>) -> u64 {
         self.revision += 1;
         let revision = self.revision;
         let old = self.objects.remove(&(kind, key.clone()));
@@ -272,7 +265,7 @@ impl Api {
     }
 
     /// The object that a precondition means.
-    fn find(&self, target: &Target) -> Result<(Kind, Stored), Refused> {
+    pub fn find(&self, target: &Target) -> Result<(Kind, Stored), Refused> {
         let kind = Kind::of(&target.resource);
         let Some(stored) = self.get(kind, &target.key) else {
             return Err(refused(404, "NotFound", format!("{} not found", target.key)));
@@ -301,7 +294,7 @@ impl Api {
         self.update(kind, &target.key, &stored, new)
     }
 
-    fn update(&mut self, kind: Kind, key: &ObjectKey, stored: &Stored, mut new: Value) -> Result<u64, Refused> {
+    pub fn update(&mut self, kind: Kind, key: &ObjectKey, stored: &Stored, mut new: Value) -> Result<u64, Refused> {
         new["metadata"]["resourceVersion"] = stored.value["metadata"]["resourceVersion"].clone();
         if new == stored.value {
             return Ok(stored.revision);
@@ -366,105 +359,6 @@ impl Api {
         let mut new = stored.value.clone();
         new["spec"]["finalizers"] = json!(finalizers);
         self.update(kind, &target.key, &stored, new).map(drop)
-    }
-
-    /// The first half of a binding: reads pod and ledger and checks.
-    pub fn read_for_binding(&self, key: &ObjectKey, uid: &str, node: &str) -> Result<BindingRead, Refused> {
-        let conflict = |why: &str| refused(409, "Conflict", format!("pod {key}: {why}"));
-        let Some(Stored {
-            typed: Typed::Pod(pod),
-            revision,
-            ..
-        }) = self.get(Kind::Pod, key)
-        else {
-            return Err(refused(404, "NotFound", format!("pods {key} not found")));
-        };
-        if pod.metadata.uid.as_deref() != Some(uid) {
-            return Err(conflict("another uid"));
-        }
-        if pod.metadata.deletion_timestamp.is_some() {
-            return Err(conflict("is being deleted"));
-        }
-        if ledger::node_of(pod).is_some() {
-            return Err(conflict("is already assigned"));
-        }
-        if !ledger::fits(self, node, pod) {
-            return Err(conflict("the node is full"));
-        }
-        Ok(BindingRead {
-            pod_revision: *revision,
-            head: self.heads.get(node).copied().unwrap_or(0),
-        })
-    }
-
-    /// The second half: false when pod or ledger were written since, unless nothing is compared.
-    pub fn commit_binding(&mut self, key: &ObjectKey, node: &str, read: &BindingRead, compare: bool) -> bool {
-        let Some(stored) = self.get(Kind::Pod, key).cloned() else {
-            return false;
-        };
-        let same = stored.revision == read.pod_revision && self.heads.get(node).copied().unwrap_or(0) == read.head;
-        if compare && !same {
-            return false;
-        }
-        let mut pod = stored.value;
-        pod["spec"]["nodeName"] = json!(node);
-        let at = self.stamp(0);
-        let condition = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": at});
-        put_condition(&mut pod["status"], condition);
-        self.commit(Kind::Pod, key, Some(pod));
-        self.heads.insert(node.to_owned(), self.revision);
-        true
-    }
-
-    /// An agent's status of a pod: what went away is removed, conditions of others stay.
-    pub fn write_pod_status(
-        &mut self,
-        key: &ObjectKey,
-        uid: &str,
-        old: &PodStatus,
-        new: &PodStatus,
-    ) -> Result<u64, Refused> {
-        let target = Target {
-            resource: Resource::POD,
-            key: key.clone(),
-            uid: uid.to_owned(),
-            resource_version: None,
-        };
-        let (kind, stored) = self.find(&target)?;
-        let (old, new) = (json!(old), json!(new));
-        let mut pod = stored.value.clone();
-        let mut status = pod["status"].take();
-        for gone in old.as_object().into_iter().flatten().map(|(field, _)| field) {
-            if new.get(gone).is_none() {
-                status.as_object_mut().expect("an object").remove(gone);
-            }
-        }
-        for (field, value) in new.as_object().into_iter().flatten() {
-            if field == "conditions" {
-                let conditions = value.as_array().into_iter().flatten();
-                conditions.for_each(|condition| put_condition(&mut status, condition.clone()));
-            } else {
-                status[field] = value.clone();
-            }
-        }
-        if matches!(status["phase"].as_str(), Some("Succeeded" | "Failed")) {
-            self.told_ended.insert(uid.to_owned());
-        } else if self.told_ended.contains(uid) {
-            self.breaches.push(format!("pod {key} had ended and lives again"));
-        }
-        pod["status"] = status;
-        self.update(kind, key, &stored, pod)
-    }
-}
-
-fn put_condition(status: &mut Value, condition: Value) {
-    if !status["conditions"].is_array() {
-        status["conditions"] = json!([]);
-    }
-    let list = status["conditions"].as_array_mut().expect("made above");
-    match list.iter_mut().find(|one| one["type"] == condition["type"]) {
-        Some(one) => *one = condition,
-        None => list.push(condition),
     }
 }
 

@@ -10,10 +10,13 @@ mod checks;
 mod ledger;
 mod machine;
 mod manager;
+mod perform;
+mod pods;
 mod rng;
 mod scenarios;
 mod scheduler;
 mod settle;
+mod user;
 mod worker;
 mod world;
 

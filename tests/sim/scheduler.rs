@@ -7,8 +7,9 @@ use k8s_openapi::api::core::v1::Pod;
 use skiff_controllers::ObjectKey;
 use skiff_scheduler::{Cluster, Cursor, Decision, PodInfo, schedule};
 
-use crate::api::{Api, BindingRead, Kind, Typed};
+use crate::api::{Api, Kind, Typed};
 use crate::ledger::{has_ended, node_of};
+use crate::pods::BindingRead;
 use crate::world::Fault;
 
 /// A binding between decision and answer.

@@ -4,6 +4,7 @@
 mod script;
 
 mod anything;
+mod catching_up;
 mod probes;
 mod restarts;
 mod starting;
