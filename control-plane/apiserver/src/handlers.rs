@@ -80,6 +80,9 @@ pub async fn dispatch(
             )
             .await;
     }
+    if let Some(answer) = crate::absent::custom_resource_definitions(info, &parts) {
+        return answer;
+    }
     let scope = scope(server, info, parts, user)?;
     let row = if scope.subresource.is_empty() {
         Some(scope.resource.info)
@@ -111,7 +114,7 @@ fn scope(server: &Arc<ApiServer>, info: &RequestInfo, parts: Parts, user: UserIn
     let subresource = match info.subresource.as_str() {
         "" => "",
         "status" if resource.status.is_some() && info.rest.is_empty() => "status",
-        _ => return Err(ApiStatus::no_such_path()),
+        _ => return Err(crate::absent::connection(info).unwrap_or_else(ApiStatus::no_such_path)),
     };
     let namespace = if resource.info.namespaced {
         info.namespace.clone()

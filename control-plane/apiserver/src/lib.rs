@@ -7,6 +7,7 @@
 //! `handlers` (one verb each), `strategy` and `kinds` (what is special about a kind), `registry` (reads and writes below
 //! the handlers), `plugins` (what is plugged in: identities, permissions, admission, subresources, routes).
 
+pub mod absent;
 pub mod admission;
 pub mod artifacts;
 pub mod authn;

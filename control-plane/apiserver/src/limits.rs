@@ -52,8 +52,6 @@ pub const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 pub const BODY_TIMEOUT_BASE: Duration = Duration::from_secs(10);
 /// … and must then average at least this many bytes a second.
 pub const BODY_RATE_MIN: u64 = 8 * 1024;
-/// Longest time a request may ask for with `timeout=`; kube-apiserver's.
-pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// Operations of one JSON patch; kube-apiserver's limit.
 pub const JSON_PATCH_OPERATIONS_MAX: usize = 10_000;
 /// All of an object's annotations, keys and values; kube-apiserver's limit.

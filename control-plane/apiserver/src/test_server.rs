@@ -53,7 +53,7 @@ impl TestServer {
             client_ca_file: None,
             service_account_issuer: "https://issuer.test".into(),
         };
-        let store = EmbeddedStore::open(&directory.path().join("store.redb"), EmbeddedOptions::default()).unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.redb"), EmbeddedOptions::default()).unwrap();
         let server = ApiServer::assemble(config, Arc::new(store), pki.clone(), customise)
             .await
             .unwrap();

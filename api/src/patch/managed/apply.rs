@@ -125,7 +125,8 @@ fn record_past(managers: &mut Managers, before: &Value, ctx: &WriteContext<'_>) 
     let mut set = held.added.union(&held.modified);
     strip(&mut set, &[]);
     let past = WriteContext { manager: BEFORE_FIRST_APPLY, subresource: "", ..ctx.clone() };
-    managers.put(Identity::update(&past), set, ctx.now);
+    // Nobody knows when.
+    managers.put(Identity::update(&past), set, "");
 }
 
 /// Puts a field that this write cannot change back to what it was.

@@ -14,10 +14,13 @@ use super::rules::{Rule, uncovered};
 use super::*;
 use crate::authn::testing::{TestServer, user};
 
+/// Group, resource, namespace, name.
+type ObjectId = (String, String, String, String);
+
 /// Objects in memory.
 #[derive(Default)]
 struct Objects {
-    objects: Mutex<BTreeMap<(String, String, String, String), Arc<Value>>>,
+    objects: Mutex<BTreeMap<ObjectId, Arc<Value>>>,
     version: AtomicU64,
 }
 

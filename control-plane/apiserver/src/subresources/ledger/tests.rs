@@ -21,7 +21,7 @@ impl Cluster {
     /// One node `n` that can take so much, and pods `p0`, `p1`, … that ask for so much CPU each.
     async fn with(allocatable: &str, pods: usize, cpu: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(&dir.path().join("store.redb"), EmbeddedOptions::default()).unwrap();
+        let store = EmbeddedStore::open(dir.path().join("store.redb"), EmbeddedOptions::default()).unwrap();
         let registry = Registry::start(Arc::new(store), "/registry", kinds::all())
             .await
             .unwrap();
