@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod crash;
+mod documents;
 mod etcd;
 mod examples;
 mod first_light;
