@@ -53,13 +53,23 @@ impl ClusterArgs {
     pub async fn connect(&self) -> Result<Cluster> {
         let (kubeconfig, source) = self.read()?;
         let ca_pem = ca_of(&kubeconfig, self.context.as_deref());
-        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let options = KubeConfigOptions {
+            context: self.context.clone(),
+            ..KubeConfigOptions::default()
+        };
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .with_context(|| format!("use the kubeconfig {source}"))?;
-        let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = self
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
         let client = kube::Client::try_from(config).context("make a client")?;
-        Ok(Cluster { client, namespace, ca_pem })
+        Ok(Cluster {
+            client,
+            namespace,
+            ca_pem,
+        })
     }
 }
 
@@ -68,7 +78,12 @@ fn ca_of(config: &Kubeconfig, context: Option<&str>) -> Option<String> {
     use base64::Engine;
     let context = context.or(config.current_context.as_deref())?;
     let context = config.contexts.iter().find(|c| c.name == context)?.context.as_ref()?;
-    let cluster = config.clusters.iter().find(|c| c.name == context.cluster)?.cluster.as_ref()?;
+    let cluster = config
+        .clusters
+        .iter()
+        .find(|c| c.name == context.cluster)?
+        .cluster
+        .as_ref()?;
     if let Some(data) = &cluster.certificate_authority_data {
         let bytes = base64::engine::general_purpose::STANDARD.decode(data).ok()?;
         return String::from_utf8(bytes).ok();
@@ -82,7 +97,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Sends a request to a path of the API server (the registry's `/v2/…` among them) and reads the whole answer.
 pub async fn send(client: &kube::Client, request: Request<kube::client::Body>) -> Result<Response<Vec<u8>>> {
     let target = format!("{} {}", request.method(), request.uri().path());
-    let response = client.send(request).await.with_context(|| format!("send {target} to the API server"))?;
+    let response = client.send(request).await?;
     let (parts, body) = response.into_parts();
     let body = http_body_util::Limited::new(body, ANSWER_BYTES_MAX)
         .collect()

@@ -57,16 +57,22 @@ pub fn run(args: Args) -> Result<()> {
         Some(name) => name.clone(),
         None => name_of(&args.file)?,
     };
+    if let Some(why) = skiff_api::names::dns1123_label(&name).first() {
+        bail!("--name {name:?}: {why}");
+    }
+    let digest = artifact::digest(&module);
+    let tag = digest.trim_start_matches("sha256:")[..12].to_owned();
+    let reference = Reference {
+        repository: name.clone(),
+        tag,
+    };
+    let template = pod_template(&args, &name, &reference.pullable(), &inspection)?;
     super::block_on(super::CLIENT_THREADS, async {
         let cluster = args.cluster.connect().await?;
         let mut progress = Progress::new();
         progress.say(&format!("pushing {}", args.file.display()));
-        let digest = artifact::digest(&module);
-        let tag = digest.trim_start_matches("sha256:")[..12].to_owned();
-        let reference = Reference { repository: name.clone(), tag };
         artifact::push(&cluster.client, &module, &inspection, &reference).await?;
 
-        let template = pod_template(&args, &name, &reference.pullable(), &inspection)?;
         let deployed = is_http(&inspection) || args.replicas.is_some();
         progress.say(&format!("creating {name}"));
         if deployed {
@@ -74,9 +80,17 @@ pub fn run(args: Args) -> Result<()> {
         } else {
             create_pod(&cluster, &name, template).await?;
         }
-        let pod = tokio::time::timeout(RUNNING_TIMEOUT, follow(&cluster, &name, &reference.pullable(), &mut progress))
-            .await
-            .with_context(|| format!("{name} is not running after {} s; see: kubectl describe pod -l app={name}", RUNNING_TIMEOUT.as_secs()))??;
+        let pod = tokio::time::timeout(
+            RUNNING_TIMEOUT,
+            follow(&cluster, &name, &reference.pullable(), &mut progress),
+        )
+        .await
+        .with_context(|| {
+            format!(
+                "{name} is not running after {} s; see: kubectl describe pod -l app={name}",
+                RUNNING_TIMEOUT.as_secs()
+            )
+        })??;
         let seconds = progress.done();
         report(&name, &pod, &inspection, deployed, args.port, seconds);
         Ok(())
@@ -89,9 +103,16 @@ fn is_http(inspection: &Inspection) -> bool {
 
 /// `Hello_World.wasm` → `hello-world`.
 fn name_of(file: &Path) -> Result<String> {
-    let stem = file.file_stem().and_then(|s| s.to_str()).context("the file has no name; give one with --name")?;
-    let name: String =
-        stem.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(52).collect();
+    let stem = file
+        .file_stem()
+        .and_then(|s| s.to_str())
+        .context("the file has no name; give one with --name")?;
+    let name: String = stem
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(52)
+        .collect();
     let name = name.trim_matches('-').to_owned();
     if name.is_empty() {
         bail!("{stem:?} makes no pod name; give one with --name");
@@ -108,7 +129,9 @@ fn pod_template(args: &Args, name: &str, image: &str, inspection: &Inspection) -
         .env
         .iter()
         .map(|pair| {
-            let (key, value) = pair.split_once('=').with_context(|| format!("--env: {pair:?} is not K=V"))?;
+            let (key, value) = pair
+                .split_once('=')
+                .with_context(|| format!("--env: {pair:?} is not K=V"))?;
             Ok(json!({"name": key, "value": value}))
         })
         .collect::<Result<Vec<_>>>()?;
@@ -120,7 +143,8 @@ fn pod_template(args: &Args, name: &str, image: &str, inspection: &Inspection) -
     }
     for (key, quantity) in [("memory", &args.memory), ("cpu", &args.cpu)] {
         if let Some(quantity) = quantity {
-            skiff_api::quantity::Quantity::parse(quantity).map_err(|why| anyhow::anyhow!("--{key} {quantity:?}: {why}"))?;
+            skiff_api::quantity::Quantity::parse(quantity)
+                .map_err(|why| anyhow::anyhow!("--{key} {quantity:?}: {why}"))?;
             container["resources"]["limits"][key] = json!(quantity);
         }
     }
@@ -180,7 +204,11 @@ async fn follow(cluster: &Cluster, name: &str, image: &str, progress: &mut Progr
         match state_of(&pod) {
             State::Running => return Ok(pod),
             State::Failed(why) => {
-                bail!("pod {} failed: {why}; its output: kubectl logs {}", pod.name_any(), pod.name_any())
+                bail!(
+                    "pod {} failed: {why}; its output: kubectl logs {}",
+                    pod.name_any(),
+                    pod.name_any()
+                )
             }
             State::Waiting(what) => progress.say(&format!("pod {}: {what}", pod.name_any())),
         }
@@ -195,7 +223,9 @@ enum State {
 }
 
 fn state_of(pod: &Pod) -> State {
-    let Some(status) = &pod.status else { return State::Waiting("waiting to be scheduled".into()) };
+    let Some(status) = &pod.status else {
+        return State::Waiting("waiting to be scheduled".into());
+    };
     let container = status.container_statuses.as_ref().and_then(|c| c.first());
     let ended = container.and_then(|c| c.state.as_ref()?.terminated.as_ref());
     match status.phase.as_deref() {
@@ -203,9 +233,16 @@ fn state_of(pod: &Pod) -> State {
         Some("Failed") => {
             let why = ended.map(|t| {
                 let message = t.message.as_deref().unwrap_or("").lines().next().unwrap_or("");
-                format!("{} (exit code {}) {message}", t.reason.as_deref().unwrap_or("Error"), t.exit_code)
+                format!(
+                    "{} (exit code {}) {message}",
+                    t.reason.as_deref().unwrap_or("Error"),
+                    t.exit_code
+                )
             });
-            return State::Failed(why.or(status.message.clone()).unwrap_or_else(|| "no reason given".into()));
+            return State::Failed(
+                why.or(status.message.clone())
+                    .unwrap_or_else(|| "no reason given".into()),
+            );
         }
         _ => {}
     }
@@ -216,7 +253,11 @@ fn state_of(pod: &Pod) -> State {
         let message = waiting.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
         return State::Waiting(format!("{}{message}", waiting.reason.as_deref().unwrap_or("waiting")));
     }
-    let unscheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False");
+    let unscheduled = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "False");
     match unscheduled.and_then(|c| c.message.clone()) {
         Some(message) => State::Waiting(message),
         None => State::Waiting(status.phase.clone().unwrap_or_else(|| "Pending".into())),
@@ -226,7 +267,11 @@ fn state_of(pod: &Pod) -> State {
 fn report(name: &str, pod: &Pod, inspection: &Inspection, deployed: bool, port: Option<u16>, seconds: f64) {
     let status = pod.status.clone().unwrap_or_default();
     let address = status.pod_ip.unwrap_or_default();
-    println!("pod/{} is {} after {seconds:.2} s", pod.name_any(), status.phase.unwrap_or_default());
+    println!(
+        "pod/{} is {} after {seconds:.2} s",
+        pod.name_any(),
+        status.phase.unwrap_or_default()
+    );
     if is_http(inspection) {
         println!("  curl http://{address}:{}/", port.unwrap_or(HTTP_PORT));
     }

@@ -99,7 +99,10 @@ impl EtcdStore {
             .map_err(|error| named(error.to_string()))?;
         let first = read_revision(&client)
             .await
-            .map_err(|refusal| named(refusal.of_read().to_string()))?;
+            .map_err(|refusal| match refusal.of_read() {
+                StoreError::Unavailable { why } => named(why),
+                other => named(other.to_string()),
+            })?;
         let ring = Ring::new(first);
         let tasks = vec![
             tokio::spawn(feed::run(client.clone(), ring.clone())).abort_handle(),

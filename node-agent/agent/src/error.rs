@@ -22,6 +22,11 @@ pub enum AgentError {
         status: u16,
         message: String,
     },
+    /// The server does not know the join token (any more).
+    #[error(
+        "the server does not accept the join token: it is wrong or has expired, make another with `skiff token create`"
+    )]
+    TokenRefused,
     /// The server could not be reached.
     #[error("could not {attempted}: {why}")]
     Unreachable { attempted: &'static str, why: String },

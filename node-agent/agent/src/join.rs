@@ -218,6 +218,9 @@ async fn ask_for_certificate(
     let answer = transport
         .send(ATTEMPTED, request("POST", "/skiff/v1/join", bearer, body.into_bytes()))
         .await?;
+    if answer.0 == 401 && bearer.is_some() {
+        return Err(AgentError::TokenRefused);
+    }
     let text = answer_text(answer, ATTEMPTED)?;
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| AgentError::Malformed {
         attempted: ATTEMPTED,

@@ -66,8 +66,8 @@ impl From<Error> for Refusal {
             INVALID_ARGUMENT if message.contains("request is too large") => Self::TooLarge,
             INVALID_ARGUMENT | PERMISSION_DENIED | RESOURCE_EXHAUSTED | FAILED_PRECONDITION | UNIMPLEMENTED
             | UNAUTHENTICATED => Self::NotDone(message.to_owned()),
-            _ if message == "etcdserver: no leader" || never_sent(status) => Self::NotDone(describe(status)),
-            _ => Self::Unsure(describe(status)),
+            _ if message == "etcdserver: no leader" || never_sent(status) => Self::NotDone(describe(message, status)),
+            _ => Self::Unsure(describe(message, status)),
         }
     }
 }
@@ -86,14 +86,20 @@ fn causes<'a>(
     std::iter::successors(Some(error), |error| error.source())
 }
 
-/// The outermost and the innermost words: the middle ones are transport layers.
-fn describe(status: &(dyn std::error::Error + 'static)) -> String {
-    let innermost = causes(status).last().map(ToString::to_string).unwrap_or_default();
-    let whole = status.to_string();
-    if whole.contains(&innermost) {
-        whole
-    } else {
-        format!("{whole}: {innermost}")
+/// A status' own message and the innermost cause: the middle ones are transport layers, and the status' full text is a
+/// dump of them all.
+fn describe(message: &str, status: &(dyn std::error::Error + 'static)) -> String {
+    let cause = causes(status)
+        .skip(1)
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    match (message.is_empty(), cause.is_empty()) {
+        (true, true) => status.to_string(),
+        (true, false) => cause,
+        (false, true) => message.to_owned(),
+        (false, false) if message.contains(&cause) => message.to_owned(),
+        (false, false) => format!("{message}: {cause}"),
     }
 }
 

@@ -53,7 +53,9 @@ async fn an_address_where_nothing_listens_is_named() {
     };
     let error = EtcdStore::connect(options).await.err().unwrap();
     assert!(error.is_retryable());
-    assert!(error.to_string().contains(&format!("etcd at {endpoint}: ")), "{error}");
+    let told =
+        format!("the store is unavailable: etcd at {endpoint}: tcp connect error: Connection refused (os error 111)");
+    assert_eq!(error.to_string(), told);
 }
 
 #[tokio::test]

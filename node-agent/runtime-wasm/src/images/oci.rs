@@ -48,6 +48,21 @@ fn auths(credentials: &[PullCredentials]) -> Vec<RegistryAuth> {
     given.chain([RegistryAuth::Anonymous]).collect()
 }
 
+/// An error and its causes: an HTTP client's own text names the URL but not why it failed.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
+}
+
 fn source_error(error: oci_client::errors::OciDistributionError) -> SourceError {
     use oci_client::errors::OciDistributionError as E;
     match error {
@@ -55,7 +70,7 @@ fn source_error(error: oci_client::errors::OciDistributionError) -> SourceError 
         E::AuthenticationFailure(why) => SourceError::Denied(why),
         E::UnauthorizedError { url } => SourceError::Denied(url),
         other => {
-            let text = other.to_string();
+            let text = with_causes(&other);
             match text.contains("MANIFEST_UNKNOWN") || text.contains("NAME_UNKNOWN") || text.contains("404") {
                 true => SourceError::NotFound,
                 false => SourceError::Unreachable(text),
