@@ -37,7 +37,10 @@ pub struct Reference {
 
 impl Reference {
     pub fn parse(text: &str) -> Result<Self> {
-        let name = text.strip_prefix(BUILT_IN_REGISTRY).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text);
+        let name = text
+            .strip_prefix(BUILT_IN_REGISTRY)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .unwrap_or(text);
         let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
         let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let good_part = |part: &str| {
@@ -52,7 +55,10 @@ impl Reference {
         if tag.is_empty() || tag.len() > 128 || !tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
             bail!("{tag:?} in {text:?} is not a tag: want up to 128 letters, digits and . _ -");
         }
-        Ok(Self { repository: repository.to_owned(), tag: tag.to_owned() })
+        Ok(Self {
+            repository: repository.to_owned(),
+            tag: tag.to_owned(),
+        })
     }
 
     /// What a pod's `image` says.
@@ -82,8 +88,12 @@ pub fn config(module: &[u8], inspection: &Inspection) -> Value {
 /// Pushes a module to the built-in registry; returns the manifest's digest. Blobs that are there already are not sent.
 pub async fn push(client: &kube::Client, module: &[u8], inspection: &Inspection, to: &Reference) -> Result<String> {
     let config = serde_json::to_vec(&config(module, inspection)).context("write the artifact's config")?;
-    push_blob(client, &to.repository, module).await.context("push the module")?;
-    push_blob(client, &to.repository, &config).await.context("push the artifact's config")?;
+    push_blob(client, &to.repository, module)
+        .await
+        .context("push the module")?;
+    push_blob(client, &to.repository, &config)
+        .await
+        .context("push the artifact's config")?;
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST_MEDIA_TYPE,
@@ -104,12 +114,16 @@ pub async fn push(client: &kube::Client, module: &[u8], inspection: &Inspection,
 async fn push_blob(client: &kube::Client, repository: &str, blob: &[u8]) -> Result<()> {
     let digest = digest(blob);
     let path = format!("/v2/{repository}/blobs/{digest}");
-    let head = Request::head(&path).body(kube::client::Body::empty()).context("build the request")?;
+    let head = Request::head(&path)
+        .body(kube::client::Body::empty())
+        .context("build the request")?;
     if client::send(client, head).await?.status() == StatusCode::OK {
         return Ok(());
     }
     let path = format!("/v2/{repository}/blobs/uploads/");
-    let start = Request::post(&path).body(kube::client::Body::empty()).context("build the request")?;
+    let start = Request::post(&path)
+        .body(kube::client::Body::empty())
+        .context("build the request")?;
     let answer = expect(client::send(client, start).await?, &[StatusCode::ACCEPTED], &path)?;
     let mut location = location(&answer)?;
     let mut offset = 0;
@@ -127,16 +141,26 @@ async fn push_blob(client: &kube::Client, repository: &str, blob: &[u8]) -> Resu
     }
     let separator = if location.contains('?') { '&' } else { '?' };
     let finish = format!("{location}{separator}digest={digest}");
-    let request = Request::put(&finish).body(kube::client::Body::empty()).context("build the request")?;
+    let request = Request::put(&finish)
+        .body(kube::client::Body::empty())
+        .context("build the request")?;
     expect(client::send(client, request).await?, &[StatusCode::CREATED], &finish)?;
     Ok(())
 }
 
 /// The path of the Location header; whatever host it names, we stay with ours.
 fn location(answer: &hyper::Response<Vec<u8>>) -> Result<String> {
-    let value = answer.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or("");
-    let uri: hyper::Uri = value.parse().with_context(|| format!("the registry sent a bad Location {value:?}"))?;
-    uri.path_and_query().map(ToString::to_string).context("the registry sent no Location")
+    let value = answer
+        .headers()
+        .get("location")
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    let uri: hyper::Uri = value
+        .parse()
+        .with_context(|| format!("the registry sent a bad Location {value:?}"))?;
+    uri.path_and_query()
+        .map(ToString::to_string)
+        .context("the registry sent no Location")
 }
 
 fn expect(answer: hyper::Response<Vec<u8>>, good: &[StatusCode], what: &str) -> Result<hyper::Response<Vec<u8>>> {
@@ -144,7 +168,10 @@ fn expect(answer: hyper::Response<Vec<u8>>, good: &[StatusCode], what: &str) -> 
         return Ok(answer);
     }
     let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-    let text = body["errors"][0]["message"].as_str().or(body["message"].as_str()).unwrap_or("no reason given");
+    let text = body["errors"][0]["message"]
+        .as_str()
+        .or(body["message"].as_str())
+        .unwrap_or("no reason given");
     bail!("the registry refused {what} with {}: {text}", answer.status())
 }
 
@@ -156,7 +183,10 @@ mod tests {
     fn references_are_parsed_and_bad_ones_named() {
         let parsed = Reference::parse("team/hello:v1").unwrap();
         assert_eq!(parsed.pullable(), "skiff.local/team/hello:v1");
-        assert_eq!(Reference::parse("skiff.local/hello").unwrap().pullable(), "skiff.local/hello:latest");
+        assert_eq!(
+            Reference::parse("skiff.local/hello").unwrap().pullable(),
+            "skiff.local/hello:latest"
+        );
         for bad in ["", "Hello:v1", "hello:", "a//b:c", "hello:v 1", "-x:y"] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
@@ -164,6 +194,9 @@ mod tests {
 
     #[test]
     fn digests_are_sha256() {
-        assert_eq!(digest(b""), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            digest(b""),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
     }
 }

@@ -63,18 +63,37 @@ impl ControlPlane {
             client_ca_file: config.client_ca_file.clone(),
             service_account_issuer: SERVICE_ACCOUNT_ISSUER.to_owned(),
         };
-        let server = ApiServer::new(server_config, store, Arc::clone(&pki)).await.context("start the API server")?;
-        let extra_ca = config.client_ca_file.as_deref().map(|p| read(p, "--client-ca-file")).transpose()?;
+        let server = ApiServer::new(server_config, store, Arc::clone(&pki))
+            .await
+            .context("start the API server")?;
+        let extra_ca = config
+            .client_ca_file
+            .as_deref()
+            .map(|p| read(p, "--client-ca-file"))
+            .transpose()?;
         let tls = server_tls_config(&pki, extra_ca.as_deref()).context("prepare TLS")?;
 
         let shutdown = CancellationToken::new();
         let serving = {
             let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
-            tokio::spawn(async move { server.serve(listener, Arc::new(tls), shutdown).await.context("serve the API") })
+            tokio::spawn(async move {
+                server
+                    .serve(listener, Arc::new(tls), shutdown)
+                    .await
+                    .context("serve the API")
+            })
         };
         let managing = start_manager(&config, &server, &pki, shutdown.clone());
         write_kubeconfig(&config.kubeconfig, &admin_kubeconfig(&pki, &url)).context("write the kubeconfig")?;
-        Ok(Self { address, url, server, pki, serving, managing, shutdown })
+        Ok(Self {
+            address,
+            url,
+            server,
+            pki,
+            serving,
+            managing,
+            shutdown,
+        })
     }
 
     /// A client over the API server's own service, without a socket. It may do everything.
@@ -123,7 +142,10 @@ async fn open_store(config: &ControlPlaneConfig) -> Result<DynStore> {
             Ok(Arc::new(store))
         }
         StoreConfig::Etcd(etcd) => {
-            let options = EtcdOptions { endpoints: etcd.endpoints.clone(), tls: etcd_tls(etcd)? };
+            let options = EtcdOptions {
+                endpoints: etcd.endpoints.clone(),
+                tls: etcd_tls(etcd)?,
+            };
             let store = EtcdStore::connect(options)
                 .await
                 .with_context(|| format!("connect to etcd at {} (--etcd-endpoints)", etcd.endpoints.join(",")))?;
@@ -139,8 +161,16 @@ fn etcd_tls(etcd: &EtcdConfig) -> Result<Option<EtcdTls>> {
     }
     Ok(Some(EtcdTls {
         ca: read(ca_file, "--etcd-cafile")?,
-        certificate: etcd.certificate_file.as_deref().map(|p| read(p, "--etcd-certfile")).transpose()?,
-        key: etcd.key_file.as_deref().map(|p| read(p, "--etcd-keyfile")).transpose()?,
+        certificate: etcd
+            .certificate_file
+            .as_deref()
+            .map(|p| read(p, "--etcd-certfile"))
+            .transpose()?,
+        key: etcd
+            .key_file
+            .as_deref()
+            .map(|p| read(p, "--etcd-keyfile"))
+            .transpose()?,
     }))
 }
 
@@ -167,7 +197,11 @@ fn start_manager(
         cluster_ca_pem: pki.ca_pem().to_owned(),
         times: ControllerTimes::KUBERNETES,
     };
-    tokio::spawn(async move { skiff_manager::run(clients, manager_config, shutdown).await.context("run the manager") })
+    tokio::spawn(async move {
+        skiff_manager::run(clients, manager_config, shutdown)
+            .await
+            .context("run the manager")
+    })
 }
 
 fn host_name() -> String {

@@ -87,7 +87,9 @@ pub async fn run(config: NodeAgentConfig, stop: impl Future<Output = ()> + Send 
         agent.max_pods = max_pods;
     }
     let runtimes: Vec<Arc<dyn Runtime>> = vec![wasm.clone()];
-    let outcome = skiff_agent::run(agent, runtimes, wake_rx, shutdown).await.context("run the node agent");
+    let outcome = skiff_agent::run(agent, runtimes, wake_rx, shutdown)
+        .await
+        .context("run the node agent");
     if config.on_exit == OnExit::StopPods {
         wasm.stop_workers();
     }
@@ -97,11 +99,21 @@ pub async fn run(config: NodeAgentConfig, stop: impl Future<Output = ()> + Send 
 /// The local address of a connection to the control plane. Connecting a UDP socket sends nothing.
 fn address_towards(server_url: &str) -> IpAddr {
     let loopback = IpAddr::from([127, 0, 0, 1]);
-    let Ok(uri) = server_url.parse::<hyper::Uri>() else { return loopback };
+    let Ok(uri) = server_url.parse::<hyper::Uri>() else {
+        return loopback;
+    };
     let host = uri.host().unwrap_or("127.0.0.1").trim_matches(['[', ']']).to_owned();
-    let Ok(mut addresses) = (host.as_str(), uri.port_u16().unwrap_or(443)).to_socket_addrs() else { return loopback };
-    let Some(target) = addresses.next() else { return loopback };
-    let any: IpAddr = if target.is_ipv4() { [0, 0, 0, 0].into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    let Ok(mut addresses) = (host.as_str(), uri.port_u16().unwrap_or(443)).to_socket_addrs() else {
+        return loopback;
+    };
+    let Some(target) = addresses.next() else {
+        return loopback;
+    };
+    let any: IpAddr = if target.is_ipv4() {
+        [0, 0, 0, 0].into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    };
     UdpSocket::bind((any, 0))
         .and_then(|socket| socket.connect(target).and_then(|()| socket.local_addr()))
         .map_or(loopback, |local| local.ip())

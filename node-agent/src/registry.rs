@@ -31,13 +31,17 @@ impl ControlPlaneSource {
             .header("accept", accept)
             .body(kube::client::Body::empty())
             .map_err(|error| unreachable(error.to_string()))?;
-        let response = self.client.send(request).await.map_err(|error| unreachable(error.to_string()))?;
+        let response = self
+            .client
+            .send(request)
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
         match response.status() {
             status if status.is_success() => Ok(response),
             StatusCode::NOT_FOUND => Err(SourceError::NotFound),
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                Err(SourceError::Denied(format!("the control plane's registry answered {status}")))
-            }
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(SourceError::Denied(format!(
+                "the control plane's registry answered {status}"
+            ))),
             status => Err(unreachable(format!("answered {status}"))),
         }
     }
@@ -73,7 +77,9 @@ impl ArtifactSource for ControlPlaneSource {
     ) -> Result<BlobStream, SourceError> {
         let path = format!("/v2/{}/blobs/{digest}", reference.repository);
         let body = self.get(&path, "application/octet-stream").await?.into_body();
-        let stream = body.into_data_stream().map(|chunk| chunk.map_err(std::io::Error::other));
+        let stream = body
+            .into_data_stream()
+            .map(|chunk| chunk.map_err(std::io::Error::other));
         Ok(Box::pin(stream))
     }
 }

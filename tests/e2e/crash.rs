@@ -22,7 +22,9 @@ fn identities(pods: &[Value]) -> BTreeMap<String, (String, i64)> {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     pods.iter()
         .map(|pod| {
-            let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or(-1);
+            let restarts = pod["status"]["containerStatuses"][0]["restartCount"]
+                .as_i64()
+                .unwrap_or(-1);
             (text(&pod["metadata"]["uid"]), (text(&pod["status"]["podIP"]), restarts))
         })
         .collect()
@@ -39,13 +41,19 @@ fn all_answer(pods: &[Value]) {
 fn killing_the_agent_restarts_no_pod() {
     let cluster = Cluster::up();
     let before = deploy(&cluster);
-    let [agent] = cluster.processes(" agent ")[..] else { panic!("one agent expected") };
+    let [agent] = cluster.processes(" agent ")[..] else {
+        panic!("one agent expected")
+    };
     let workers = cluster.processes("wasm-worker");
     kill(agent, Signal::KILL);
     all_answer(&before);
     eventually("another agent runs", || {
         let agents = cluster.processes(" agent ");
-        if agents.len() == 1 && agents[0] != agent { Ok(()) } else { Err(format!("{agents:?}")) }
+        if agents.len() == 1 && agents[0] != agent {
+            Ok(())
+        } else {
+            Err(format!("{agents:?}"))
+        }
     });
     // The new agent works: it takes a further pod.
     cluster.k("scale deployment web --replicas=4").ok();
@@ -66,11 +74,19 @@ fn killing_the_worker_costs_only_a_restart() {
     }
     let after = eventually("the pods run again", || {
         let pods = cluster.pods("app=web");
-        let restarted = pods.iter().filter(|p| p["status"]["containerStatuses"][0]["restartCount"] == 1).count();
+        let restarted = pods
+            .iter()
+            .filter(|p| p["status"]["containerStatuses"][0]["restartCount"] == 1)
+            .count();
         let ready = pods.iter().filter(|p| skiff_tests::is_ready(p)).count();
-        if restarted == 3 && ready == 3 { Ok(pods) } else { Err(cluster.k("get pods").stdout) }
+        if restarted == 3 && ready == 3 {
+            Ok(pods)
+        } else {
+            Err(cluster.k("get pods").stdout)
+        }
     });
-    let addresses = |map: BTreeMap<String, (String, i64)>| map.into_iter().map(|(uid, (ip, _))| (uid, ip)).collect::<Vec<_>>();
+    let addresses =
+        |map: BTreeMap<String, (String, i64)>| map.into_iter().map(|(uid, (ip, _))| (uid, ip)).collect::<Vec<_>>();
     assert_eq!(addresses(identities(&before)), addresses(identities(&after)));
     all_answer(&after);
 }

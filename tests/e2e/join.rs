@@ -7,7 +7,16 @@ use skiff_tests::{Cluster, Options, Process, skiff_binary};
 fn agent(cluster: &Cluster, name: &str, token: Option<&str>) -> Process {
     let mut command = Command::new(skiff_binary());
     command
-        .args(["agent", "--server", &cluster.url(), "--node-name", name, "--log-level", "info", "--data-dir"])
+        .args([
+            "agent",
+            "--server",
+            &cluster.url(),
+            "--node-name",
+            name,
+            "--log-level",
+            "info",
+            "--data-dir",
+        ])
         .arg(cluster.directory.path().join(name));
     if let Some(token) = token {
         command.args(["--token", token]);
@@ -17,7 +26,10 @@ fn agent(cluster: &Cluster, name: &str, token: Option<&str>) -> Process {
 
 #[test]
 fn two_nodes_join_with_a_token_and_share_the_pods() {
-    let cluster = Cluster::start(Options { server_only: true, ..Options::default() });
+    let cluster = Cluster::start(Options {
+        server_only: true,
+        ..Options::default()
+    });
     let token = cluster.skiff(&["token", "create"]).ok();
     let token = token.trim();
     assert_eq!(token.lines().count(), 1, "the token stands alone: {token}");
@@ -27,9 +39,14 @@ fn two_nodes_join_with_a_token_and_share_the_pods() {
     cluster.wait_node_ready("two");
 
     let image = cluster.push("hello-http");
-    cluster.kubectl(&["create", "deployment", "web", "--image", &image, "--replicas=4"]).ok();
+    cluster
+        .kubectl(&["create", "deployment", "web", "--image", &image, "--replicas=4"])
+        .ok();
     let pods = cluster.wait_ready_pods("app=web", 4);
-    let mut nodes: Vec<&str> = pods.iter().map(|pod| pod["spec"]["nodeName"].as_str().unwrap()).collect();
+    let mut nodes: Vec<&str> = pods
+        .iter()
+        .map(|pod| pod["spec"]["nodeName"].as_str().unwrap())
+        .collect();
     nodes.sort_unstable();
     assert_eq!(nodes, ["one", "one", "two", "two"]);
 
@@ -39,7 +56,13 @@ fn two_nodes_join_with_a_token_and_share_the_pods() {
     cluster.k("scale deployment web --replicas=6").ok();
     cluster.wait_ready_pods("app=web", 6);
 
-    let mut stranger = agent(&cluster, "three", Some(&token.replace(|c: char| c.is_ascii_digit(), "9")));
-    let status = skiff_tests::eventually("a wrong token is refused", || stranger.ended().ok_or_else(|| stranger.output()));
+    let mut stranger = agent(
+        &cluster,
+        "three",
+        Some(&token.replace(|c: char| c.is_ascii_digit(), "9")),
+    );
+    let status = skiff_tests::eventually("a wrong token is refused", || {
+        stranger.ended().ok_or_else(|| stranger.output())
+    });
     assert!(!status.success());
 }

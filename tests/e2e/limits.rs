@@ -17,9 +17,24 @@ fn greedy_neighbours_are_limited_and_the_web_server_is_not_hurt() {
     let cluster = Cluster::up();
     let manifest = [
         pod("web", &cluster.push("hello-http"), "", "memory: 64Mi"),
-        pod("spinner", &cluster.push("spinner"), "activeDeadlineSeconds: 8", "cpu: 200m, memory: 32Mi"),
-        pod("hog", &cluster.push("memory-hog"), "restartPolicy: Never", "memory: 48Mi"),
-        pod("flooder", &cluster.push("log-flooder"), "terminationGracePeriodSeconds: 1", "cpu: 200m, memory: 32Mi"),
+        pod(
+            "spinner",
+            &cluster.push("spinner"),
+            "activeDeadlineSeconds: 8",
+            "cpu: 200m, memory: 32Mi",
+        ),
+        pod(
+            "hog",
+            &cluster.push("memory-hog"),
+            "restartPolicy: Never",
+            "memory: 48Mi",
+        ),
+        pod(
+            "flooder",
+            &cluster.push("log-flooder"),
+            "terminationGracePeriodSeconds: 1",
+            "cpu: 200m, memory: 32Mi",
+        ),
     ]
     .concat();
     cluster.apply(&manifest).ok();
@@ -27,10 +42,17 @@ fn greedy_neighbours_are_limited_and_the_web_server_is_not_hurt() {
 
     eventually("the hog is OOMKilled", || {
         let ended = cluster.pod("hog")["status"]["containerStatuses"][0]["state"]["terminated"].clone();
-        if ended["reason"] == "OOMKilled" && ended["exitCode"] == 137 { Ok(()) } else { Err(ended.to_string()) }
+        if ended["reason"] == "OOMKilled" && ended["exitCode"] == 137 {
+            Ok(())
+        } else {
+            Err(ended.to_string())
+        }
     });
     let described = cluster.k("describe pod hog").ok();
-    assert!(described.contains("OOMKilled") && described.contains("Exit Code:    137"), "{described}");
+    assert!(
+        described.contains("OOMKilled") && described.contains("Exit Code:    137"),
+        "{described}"
+    );
 
     // While spinner and flooder are at it, every request is answered.
     let mut slowest = 0.0_f64;
@@ -39,7 +61,10 @@ fn greedy_neighbours_are_limited_and_the_web_server_is_not_hurt() {
         assert_eq!(get(address(&web, 8080), "/").unwrap().status, 200);
         slowest = slowest.max(started.elapsed().as_secs_f64());
     }
-    println!("slowest of 200 requests beside spinner and flooder: {:.1} ms", slowest * 1e3);
+    println!(
+        "slowest of 200 requests beside spinner and flooder: {:.1} ms",
+        slowest * 1e3
+    );
 
     eventually("the spinner's deadline ends it", || {
         let status = cluster.pod("spinner")["status"].clone();

@@ -15,9 +15,12 @@ pub fn free_port() -> u16 {
 
 /// The binary under test: `SKIFF_BIN`, else the one that cargo built.
 pub fn skiff_binary() -> PathBuf {
-    let path = std::env::var_os("SKIFF_BIN")
-        .map_or_else(|| crate::root().join("target/debug/skiff"), PathBuf::from);
-    assert!(path.is_file(), "{} is missing; run: cargo build --bin skiff", path.display());
+    let path = std::env::var_os("SKIFF_BIN").map_or_else(|| crate::root().join("target/debug/skiff"), PathBuf::from);
+    assert!(
+        path.is_file(),
+        "{} is missing; run: cargo build --bin skiff",
+        path.display()
+    );
     path
 }
 
@@ -65,7 +68,14 @@ impl Cluster {
         // share addresses.
         let pod_cidr = format!("10.{}.0.0/16", 112 + std::process::id() % 140);
         let process = Self::spawn(directory.path(), port, &options, &pod_cidr);
-        let mut cluster = Self { process, directory, port, options, pod_cidr, _etcd: etcd };
+        let mut cluster = Self {
+            process,
+            directory,
+            port,
+            options,
+            pod_cidr,
+            _etcd: etcd,
+        };
         cluster.wait_ready();
         cluster
     }
@@ -74,7 +84,14 @@ impl Cluster {
         let mut command = Command::new(skiff_binary());
         command
             .arg(if options.server_only { "server" } else { "up" })
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--pod-cidr", pod_cidr, "--log-level", "info"])
+            .args([
+                "--listen",
+                &format!("127.0.0.1:{port}"),
+                "--pod-cidr",
+                pod_cidr,
+                "--log-level",
+                "info",
+            ])
             .arg("--data-dir")
             .arg(directory.join("data"))
             .env("HOME", directory);
@@ -105,7 +122,11 @@ impl Cluster {
                 return Err(self.process.output());
             }
             let output = self.kubectl(&["get", "--raw", "/readyz"]);
-            if output.stdout == "ok" { Ok(()) } else { Err(output.stderr) }
+            if output.stdout == "ok" {
+                Ok(())
+            } else {
+                Err(output.stderr)
+            }
         });
         if !self.options.server_only {
             self.wait_node_ready("node-a");
@@ -116,7 +137,11 @@ impl Cluster {
         eventually("the node is Ready", || {
             let output = self.kubectl(&["get", "node", name, "--no-headers"]);
             let ready = output.stdout.split_whitespace().nth(1) == Some("Ready");
-            if ready { Ok(()) } else { Err(format!("{output:?}\n{}", self.process.output())) }
+            if ready {
+                Ok(())
+            } else {
+                Err(format!("{output:?}\n{}", self.process.output()))
+            }
         });
     }
 
@@ -157,14 +182,19 @@ impl Cluster {
 
     pub fn skiff(&self, args: &[&str]) -> Output {
         let mut command = Command::new(skiff_binary());
-        command.args(args).env("KUBECONFIG", self.kubeconfig()).env("HOME", self.directory.path());
+        command
+            .args(args)
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("HOME", self.directory.path());
         kubectl::run(command, None)
     }
 
     /// Pushes an example guest and returns the image reference for a pod.
     pub fn push(&self, guest: &str) -> String {
         let file = crate::guest(guest);
-        let output = self.skiff(&["push", file.to_str().unwrap(), &format!("{guest}:test")]).ok();
+        let output = self
+            .skiff(&["push", file.to_str().unwrap(), &format!("{guest}:test")])
+            .ok();
         output.lines().last().unwrap().to_owned()
     }
 
@@ -182,7 +212,11 @@ impl Cluster {
             if good == count && pods.len() == count {
                 Ok(pods)
             } else {
-                Err(format!("{}\n{}", self.k("get pods -o wide").stdout, self.k("get events").stdout))
+                Err(format!(
+                    "{}\n{}",
+                    self.k("get pods -o wide").stdout,
+                    self.k("get events").stdout
+                ))
             }
         })
     }
@@ -201,7 +235,11 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- skiff.log\n{}", self.process.output());
-            for line in ["get deployments,replicasets,pods -A -o wide", "get events -A", "describe pods"] {
+            for line in [
+                "get deployments,replicasets,pods -A -o wide",
+                "get events -A",
+                "describe pods",
+            ] {
                 let output = self.k(line);
                 eprintln!("--- kubectl {line}\n{}{}", output.stdout, output.stderr);
             }
@@ -223,5 +261,12 @@ pub fn is_ready(pod: &Value) -> bool {
 
 /// Where a pod serves.
 pub fn address(pod: &Value, port: u16) -> SocketAddr {
-    format!("{}:{port}", pod["status"]["podIP"].as_str().unwrap_or_else(|| panic!("no podIP: {pod}"))).parse().unwrap()
+    format!(
+        "{}:{port}",
+        pod["status"]["podIP"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no podIP: {pod}"))
+    )
+    .parse()
+    .unwrap()
 }

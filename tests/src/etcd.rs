@@ -31,7 +31,12 @@ impl Etcd {
             })
         };
         let process = Process::start(&mut command(), &directory.path().join("etcd.log"));
-        let etcd = Self { process, endpoint, command, _directory: directory };
+        let etcd = Self {
+            process,
+            endpoint,
+            command,
+            _directory: directory,
+        };
         etcd.wait();
         etcd
     }

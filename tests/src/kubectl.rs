@@ -37,13 +37,22 @@ impl Output {
 /// The kubectl that `cargo xtask setup` installed, else the one on the PATH.
 fn program() -> std::path::PathBuf {
     let installed = crate::root().join("target/tools/kubectl");
-    if installed.is_file() { installed } else { "kubectl".into() }
+    if installed.is_file() {
+        installed
+    } else {
+        "kubectl".into()
+    }
 }
 
 /// A kubectl command with this kubeconfig, not yet started. Its caches stay in `home`.
 pub fn command(kubeconfig: &Path, home: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(program());
-    command.args(args).env("KUBECONFIG", kubeconfig).env("HOME", home).env("EDITOR", "true").stdin(Stdio::null());
+    command
+        .args(args)
+        .env("KUBECONFIG", kubeconfig)
+        .env("HOME", home)
+        .env("EDITOR", "true")
+        .stdin(Stdio::null());
     command
 }
 

@@ -22,7 +22,10 @@ impl Process {
             .stderr(errors)
             .spawn()
             .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-        Self { child, log: log.to_path_buf() }
+        Self {
+            child,
+            log: log.to_path_buf(),
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -47,7 +50,9 @@ impl Process {
     /// SIGINT, then waits for the end.
     pub fn interrupt(&mut self) -> std::process::ExitStatus {
         kill(self.pid(), Signal::INT);
-        crate::eventually("end after Ctrl-C", || self.ended().ok_or_else(|| "still running".to_owned()))
+        crate::eventually("end after Ctrl-C", || {
+            self.ended().ok_or_else(|| "still running".to_owned())
+        })
     }
 }
 

@@ -8,7 +8,15 @@ use crate::shell;
 
 /// `what`: `api`, `store`, `pods`, `http`, `footprint` or `all`.
 pub fn run(what: &str) -> Result<()> {
-    let build = ["build", "--release", "--locked", "--bin", "skiff", "--bin", "skiff-bench"];
+    let build = [
+        "build",
+        "--release",
+        "--locked",
+        "--bin",
+        "skiff",
+        "--bin",
+        "skiff-bench",
+    ];
     shell::run(Command::new("cargo").args(build))?;
     let built = shell::root().join("target/release");
     let mut command = Command::new(built.join("skiff-bench"));

@@ -30,6 +30,15 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
     // The same end-to-end suite once more, every cluster on a real etcd.
     let mut on_etcd = Command::new("cargo");
-    on_etcd.args(["nextest", "run", "--locked", "--no-fail-fast", "--package", "skiff-tests", "--test", "e2e"]);
+    on_etcd.args([
+        "nextest",
+        "run",
+        "--locked",
+        "--no-fail-fast",
+        "--package",
+        "skiff-tests",
+        "--test",
+        "e2e",
+    ]);
     shell::run(with_tools(on_etcd.env("SKIFF_E2E_STORE", "etcd")))
 }

@@ -66,8 +66,9 @@ mod tests {
     #[test]
     fn doubling_copies_run_into_the_budget() {
         let document = json!({"a": {"x": "0123456789".repeat(1000)}});
-        let operations: Vec<String> =
-            (0..64).map(|i| format!(r#"{{"op":"copy","from":"/a","path":"/a/c{i}"}}"#)).collect();
+        let operations: Vec<String> = (0..64)
+            .map(|i| format!(r#"{{"op":"copy","from":"/a","path":"/a/c{i}"}}"#))
+            .collect();
         let error = apply(&document, format!("[{}]", operations.join(",")).as_bytes()).unwrap_err();
         assert!(matches!(error, PatchError::TooLarge(_)), "{error:?}");
     }
@@ -76,7 +77,10 @@ mod tests {
     fn too_many_operations_are_refused_and_garbage_is_malformed() {
         let one = r#"{"op":"add","path":"/b","value":1}"#;
         let many = format!("[{}]", vec![one; OPERATIONS_MAX + 1].join(","));
-        assert!(matches!(apply(&json!({}), many.as_bytes()), Err(PatchError::TooLarge(_))));
+        assert!(matches!(
+            apply(&json!({}), many.as_bytes()),
+            Err(PatchError::TooLarge(_))
+        ));
         assert!(matches!(apply(&json!({}), b"{}"), Err(PatchError::Malformed(_))));
     }
 }

@@ -19,6 +19,9 @@ mod tests {
     fn null_removes_and_lists_are_replaced() {
         let document = json!({"a": {"b": 1, "c": 2}, "l": [1, 2]});
         let patch = json!({"a": {"b": null, "d": {"e": null, "f": 1}}, "l": [3]});
-        assert_eq!(apply(&document, &patch), json!({"a": {"c": 2, "d": {"f": 1}}, "l": [3]}));
+        assert_eq!(
+            apply(&document, &patch),
+            json!({"a": {"c": 2, "d": {"f": 1}}, "l": [3]})
+        );
     }
 }

@@ -51,7 +51,9 @@ impl Inside {
 /// `original` with `patch` merged in; `message` describes both.
 pub fn apply(original: &Value, patch: &Value, message: &'static Message) -> Result<Value, PatchError> {
     let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
-        return Err(PatchError::Malformed("a strategic merge patch must be an object".to_owned()));
+        return Err(PatchError::Malformed(
+            "a strategic merge patch must be an object".to_owned(),
+        ));
     };
     merge_maps(original.clone(), patch.clone(), Inside::Struct(message)).map(Value::Object)
 }
@@ -80,9 +82,7 @@ fn merge_maps(
             continue;
         }
         let merged = match (original.remove(&key), value) {
-            (Some(Value::Object(old)), Value::Object(new)) => {
-                Value::Object(merge_maps(old, new, inside.child(&key))?)
-            }
+            (Some(Value::Object(old)), Value::Object(new)) => Value::Object(merge_maps(old, new, inside.child(&key))?),
             (Some(Value::Array(old)), Value::Array(new)) => match inside.field(&key).filter(|f| f.patch_merge) {
                 Some(field) => Value::Array(lists::merge(old, new, None, field)?),
                 None => Value::Array(lists::replacement(new)),
@@ -100,7 +100,9 @@ fn unknown_directive(directive: &str) -> PatchError {
 
 /// Keeps only the keys that the patch names; they must cover all that the patch sets.
 fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<(), PatchError> {
-    let Some(directive) = patch.remove(RETAIN_KEYS_DIRECTIVE) else { return Ok(()) };
+    let Some(directive) = patch.remove(RETAIN_KEYS_DIRECTIVE) else {
+        return Ok(());
+    };
     let malformed = || PatchError::Malformed(format!("{RETAIN_KEYS_DIRECTIVE} must be a list of strings"));
     let retained: Vec<&str> = directive
         .as_array()
@@ -108,10 +110,14 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>
         .iter()
         .map(|key| key.as_str().ok_or_else(malformed))
         .collect::<Result<_, _>>()?;
-    if let Some(stray) = patch.iter().find(|(key, value)| {
-        !value.is_null() && !key.starts_with('$') && !retained.contains(&key.as_str())
-    }) {
-        return Err(PatchError::Malformed(format!("{RETAIN_KEYS_DIRECTIVE} does not contain {:?}, which is set", stray.0)));
+    if let Some(stray) = patch
+        .iter()
+        .find(|(key, value)| !value.is_null() && !key.starts_with('$') && !retained.contains(&key.as_str()))
+    {
+        return Err(PatchError::Malformed(format!(
+            "{RETAIN_KEYS_DIRECTIVE} does not contain {:?}, which is set",
+            stray.0
+        )));
     }
     original.retain(|key, _| retained.contains(&key.as_str()));
     Ok(())
@@ -123,7 +129,9 @@ fn delete_from_primitive_lists(
 ) -> Result<(), PatchError> {
     for (field, directive) in take_prefixed(patch, DELETE_FROM_PRIMITIVE_LIST) {
         let Value::Array(deleted) = directive else {
-            return Err(PatchError::Malformed(format!("{DELETE_FROM_PRIMITIVE_LIST}{field} must be a list")));
+            return Err(PatchError::Malformed(format!(
+                "{DELETE_FROM_PRIMITIVE_LIST}{field} must be a list"
+            )));
         };
         if let Some(Value::Array(items)) = original.get_mut(&field) {
             items.retain(|item| !deleted.contains(item));
@@ -140,9 +148,13 @@ fn merge_ordered_lists(
 ) -> Result<(), PatchError> {
     for (name, directive) in take_prefixed(patch, SET_ELEMENT_ORDER) {
         let Value::Array(order) = directive else {
-            return Err(PatchError::Malformed(format!("{SET_ELEMENT_ORDER}{name} must be a list")));
+            return Err(PatchError::Malformed(format!(
+                "{SET_ELEMENT_ORDER}{name} must be a list"
+            )));
         };
-        let Some(field) = inside.field(&name).filter(|field| field.patch_merge) else { continue };
+        let Some(field) = inside.field(&name).filter(|field| field.patch_merge) else {
+            continue;
+        };
         let new = match patch.remove(&name) {
             None => Vec::new(),
             Some(Value::Array(new)) => new,
@@ -167,7 +179,9 @@ fn merge_ordered_lists(
 /// Takes the entries whose key starts with `prefix` out of the patch, by the rest of their key.
 fn take_prefixed(patch: &mut Map<String, Value>, prefix: &str) -> Vec<(String, Value)> {
     let keys: Vec<String> = patch.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
-    keys.into_iter().filter_map(|key| Some((key[prefix.len()..].to_owned(), patch.remove(&key)?))).collect()
+    keys.into_iter()
+        .filter_map(|key| Some((key[prefix.len()..].to_owned(), patch.remove(&key)?)))
+        .collect()
 }
 
 /// A value that is new to the object: directives mean nothing in it, and nulls set nothing.

@@ -90,7 +90,7 @@ struct Seen {
 impl Seen {
     fn new(prefix: &str, count: usize) -> Self {
         Self {
-            prefix: format!("\"name\":\"{prefix}-").into_bytes(),
+            prefix: format!("\"bench\":\"{prefix}-").into_bytes(),
             pods: RefCell::new(vec![(None, Vec::with_capacity(WATCHERS)); count]),
             missing: RefCell::new(count * WATCHERS),
             done: tokio::sync::Notify::new(),
@@ -150,7 +150,7 @@ async fn follow(mut body: Incoming, _connection: Client, paced: Rc<Seen>, hurrie
         let mut start = 0;
         while let Some(end) = rest[start..].iter().position(|byte| *byte == b'\n') {
             let event = &rest[start..start + end];
-            // The name is near the beginning; the whole object need not be searched.
+            // The annotation is near the beginning; the whole object need not be searched.
             let head = &event[..event.len().min(400)];
             paced.arrived(head, now);
             hurried.arrived(head, now);

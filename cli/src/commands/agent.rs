@@ -62,9 +62,16 @@ pub fn run(args: Args) -> Result<()> {
         max_pods: args.max_pods,
         insecure_registries: args.insecure_registries,
         executable: std::env::current_exe().context("find this program's own file")?,
-        on_exit: if args.with_parent { OnExit::StopPods } else { OnExit::KeepPods },
+        on_exit: if args.with_parent {
+            OnExit::StopPods
+        } else {
+            OnExit::KeepPods
+        },
     };
-    super::block_on(super::server_threads(), skiff_node_agent::run(config, super::stop_signal()))
+    super::block_on(
+        super::server_threads(),
+        skiff_node_agent::run(config, super::stop_signal()),
+    )
 }
 
 /// Asks the kernel to end this process when its parent dies: an agent without its `skiff up` would fight the next one's.
@@ -81,7 +88,9 @@ fn labels(pairs: &[String]) -> Result<BTreeMap<String, String>> {
     pairs
         .iter()
         .map(|pair| {
-            let (key, value) = pair.split_once('=').with_context(|| format!("--node-labels: {pair:?} is not k=v"))?;
+            let (key, value) = pair
+                .split_once('=')
+                .with_context(|| format!("--node-labels: {pair:?} is not k=v"))?;
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()

@@ -15,7 +15,10 @@ pub fn run(args: &Args) -> Result<()> {
     let module = std::fs::read(&args.file).with_context(|| format!("read {}", args.file.display()))?;
     let inspection = skiff_runtime_wasm::inspect(&module).with_context(|| format!("read {}", args.file.display()))?;
     println!("{}", args.file.display());
-    println!("  kind     {}", inspection.kind.map_or("nothing that can be run", Kind::describe));
+    println!(
+        "  kind     {}",
+        inspection.kind.map_or("nothing that can be run", Kind::describe)
+    );
     println!("  size     {} bytes", module.len());
     println!("  digest   {}", crate::artifact::digest(&module));
     list("imports", &inspection.imports);

@@ -37,11 +37,18 @@ enum Command {
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
         Command::Path => println!("{}", paths::default_kubeconfig().display()),
-        Command::Merge { from, into, set_current } => {
+        Command::Merge {
+            from,
+            into,
+            set_current,
+        } => {
             let from = from.clone().unwrap_or_else(paths::default_kubeconfig);
             let into = into.clone().unwrap_or_else(|| paths::home().join(".kube/config"));
             let context = merge(&from, &into, *set_current)?;
-            println!("context {context:?} is in {}; use it with: kubectl --context {context}", into.display());
+            println!(
+                "context {context:?} is in {}; use it with: kubectl --context {context}",
+                into.display()
+            );
         }
     }
     Ok(())
@@ -53,12 +60,25 @@ pub fn merge(from: &Path, into: &Path, set_current: bool) -> Result<String> {
     let mut target = if into.exists() {
         Kubeconfig::read_from(into).with_context(|| format!("read {}", into.display()))?
     } else {
-        Kubeconfig { api_version: Some("v1".into()), kind: Some("Config".into()), ..Kubeconfig::default() }
+        Kubeconfig {
+            api_version: Some("v1".into()),
+            kind: Some("Config".into()),
+            ..Kubeconfig::default()
+        }
     };
-    let context = ours.current_context.clone().context("the kubeconfig has no current context")?;
-    target.clusters.retain(|c| ours.clusters.iter().all(|o| o.name != c.name));
-    target.contexts.retain(|c| ours.contexts.iter().all(|o| o.name != c.name));
-    target.auth_infos.retain(|c| ours.auth_infos.iter().all(|o| o.name != c.name));
+    let context = ours
+        .current_context
+        .clone()
+        .context("the kubeconfig has no current context")?;
+    target
+        .clusters
+        .retain(|c| ours.clusters.iter().all(|o| o.name != c.name));
+    target
+        .contexts
+        .retain(|c| ours.contexts.iter().all(|o| o.name != c.name));
+    target
+        .auth_infos
+        .retain(|c| ours.auth_infos.iter().all(|o| o.name != c.name));
     target.clusters.extend(ours.clusters);
     target.contexts.extend(ours.contexts);
     target.auth_infos.extend(ours.auth_infos);
@@ -76,7 +96,9 @@ pub fn merge(from: &Path, into: &Path, set_current: bool) -> Result<String> {
         .mode(0o600)
         .open(&temporary)
         .with_context(|| format!("create {}", temporary.display()))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).context("write the merged kubeconfig")?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .context("write the merged kubeconfig")?;
     std::fs::rename(&temporary, into).with_context(|| format!("replace {}", into.display()))?;
     Ok(context)
 }

@@ -25,7 +25,11 @@ pub fn run(args: Args) -> Result<()> {
     super::block_on(super::CLIENT_THREADS, async {
         let cluster = args.cluster.connect().await?;
         let digest = artifact::push(&cluster.client, &module, &inspection, &reference).await?;
-        eprintln!("pushed {} ({} bytes, manifest {digest})", args.file.display(), module.len());
+        eprintln!(
+            "pushed {} ({} bytes, manifest {digest})",
+            args.file.display(),
+            module.len()
+        );
         println!("{}", reference.pullable());
         Ok(())
     })

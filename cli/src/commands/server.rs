@@ -82,7 +82,9 @@ impl ServerArgs {
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
-        self.kubeconfig.clone().unwrap_or_else(|| self.data_dir().join("kubeconfig"))
+        self.kubeconfig
+            .clone()
+            .unwrap_or_else(|| self.data_dir().join("kubeconfig"))
     }
 
     /// The flags as a configuration. Errors: flags that contradict each other.
@@ -128,7 +130,14 @@ pub fn run(args: Args) -> Result<()> {
     logging::init(&args.log_level, args.log_format);
     super::block_on(super::server_threads(), async {
         let plane = ControlPlane::start(args.config()?).await?;
-        eprintln!("serving the API at {}; kubeconfig {}", plane.url, args.kubeconfig().display());
-        plane.run_until(super::stop_signal()).await.context("run the control plane")
+        eprintln!(
+            "serving the API at {}; kubeconfig {}",
+            plane.url,
+            args.kubeconfig().display()
+        );
+        plane
+            .run_until(super::stop_signal())
+            .await
+            .context("run the control plane")
     })
 }

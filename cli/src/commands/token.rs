@@ -51,7 +51,9 @@ pub fn run(args: Args) -> Result<()> {
         let cluster = args.cluster.connect().await?;
         match args.command {
             Command::Create { ttl_hours } => {
-                let ca = cluster.ca_pem.context("the kubeconfig names no certificate authority to pin")?;
+                let ca = cluster
+                    .ca_pem
+                    .context("the kubeconfig names no certificate authority to pin")?;
                 println!("{}", create(&cluster.client, &ca, ttl_hours).await?);
             }
             Command::List => list(&cluster.client).await?,
@@ -83,7 +85,10 @@ pub async fn create(client: &kube::Client, ca_pem: &str, ttl_hours: u32) -> Resu
         ("token-secret".to_owned(), secret.clone()),
         ("usage-bootstrap-authentication".to_owned(), "true".to_owned()),
         ("usage-bootstrap-signing".to_owned(), "true".to_owned()),
-        ("auth-extra-groups".to_owned(), "system:bootstrappers:skiff:join".to_owned()),
+        (
+            "auth-extra-groups".to_owned(),
+            "system:bootstrappers:skiff:join".to_owned(),
+        ),
         ("description".to_owned(), "join token made by skiff".to_owned()),
     ]);
     if ttl_hours > 0 {
@@ -92,12 +97,18 @@ pub async fn create(client: &kube::Client, ca_pem: &str, ttl_hours: u32) -> Resu
         data.insert("expiration".to_owned(), until.to_string());
     }
     let object = Secret {
-        metadata: kube::api::ObjectMeta { name: Some(format!("bootstrap-token-{id}")), ..Default::default() },
+        metadata: kube::api::ObjectMeta {
+            name: Some(format!("bootstrap-token-{id}")),
+            ..Default::default()
+        },
         type_: Some(SECRET_TYPE.to_owned()),
         string_data: Some(data),
         ..Secret::default()
     };
-    secrets(client).create(&PostParams::default(), &object).await.context("store the token")?;
+    secrets(client)
+        .create(&PostParams::default(), &object)
+        .await
+        .context("store the token")?;
     Ok(format!("skiff.{ca_hash}.{id}.{secret}"))
 }
 
@@ -124,7 +135,12 @@ fn random_text(length: usize) -> Result<String> {
             .secure_random
             .fill(&mut bytes)
             .map_err(|_| anyhow::anyhow!("the system gave no random bytes"))?;
-        for byte in bytes.into_iter().map(usize::from).filter(|b| *b < fair).take(length - text.len()) {
+        for byte in bytes
+            .into_iter()
+            .map(usize::from)
+            .filter(|b| *b < fair)
+            .take(length - text.len())
+        {
             text.push(char::from(ALPHABET[byte % ALPHABET.len()]));
         }
     }

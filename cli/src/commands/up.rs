@@ -54,7 +54,9 @@ async fn up(args: Args, started: Instant) -> Result<()> {
     let client = plane.client();
     let agent = AgentProcess {
         server: plane.url.clone(),
-        token: super::token::create(&client, plane.ca_pem(), TOKEN_HOURS).await.context("make a join token")?,
+        token: super::token::create(&client, plane.ca_pem(), TOKEN_HOURS)
+            .await
+            .context("make a join token")?,
         data_dir: args.server.data_dir().join("agent"),
         node_name: node_name.clone(),
         max_pods: args.max_pods,
@@ -81,7 +83,10 @@ async fn up(args: Args, started: Instant) -> Result<()> {
             println!("  export KUBECONFIG={}", kubeconfig.display());
             println!("  kubectl get nodes");
             println!("  skiff run FILE.wasm");
-            println!("To keep the cluster in ~/.kube/config: skiff kubeconfig merge --from {}", kubeconfig.display());
+            println!(
+                "To keep the cluster in ~/.kube/config: skiff kubeconfig merge --from {}",
+                kubeconfig.display()
+            );
         }
         if std::io::stdout().is_terminal() {
             println!("\nCtrl-C stops everything; the data stays.");
@@ -142,7 +147,14 @@ impl AgentProcess {
         let mut command = Command::new(executable);
         command
             .arg("agent")
-            .args(["--server", &self.server, "--node-name", &self.node_name, "--log-level", &self.log_level])
+            .args([
+                "--server",
+                &self.server,
+                "--node-name",
+                &self.node_name,
+                "--log-level",
+                &self.log_level,
+            ])
             .arg("--data-dir")
             .arg(&self.data_dir)
             .arg("--with-parent")
@@ -177,14 +189,20 @@ async fn supervise(agent: AgentProcess, stop: CancellationToken) -> Result<()> {
 }
 
 async fn end(child: &mut Child) -> Result<()> {
-    if let Some(pid) = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+    if let Some(pid) = child
+        .id()
+        .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
+    {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("stop the node agent")?;
     }
     match tokio::time::timeout(AGENT_STOP_TIMEOUT, child.wait()).await {
         Ok(_) => Ok(()),
         Err(_) => {
             child.kill().await.context("kill the node agent")?;
-            bail!("the node agent did not end within {} s and was killed", AGENT_STOP_TIMEOUT.as_secs())
+            bail!(
+                "the node agent did not end within {} s and was killed",
+                AGENT_STOP_TIMEOUT.as_secs()
+            )
         }
     }
 }

@@ -31,7 +31,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         client_ca_file: None,
         service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
     };
-    let store = Arc::new(EmbeddedStore::open(data_dir.join("store.redb"), EmbeddedOptions::default())?);
+    let store = Arc::new(EmbeddedStore::open(
+        data_dir.join("store.redb"),
+        EmbeddedOptions::default(),
+    )?);
     let server = ApiServer::new(config, store, Arc::clone(&pki)).await?;
     write_kubeconfig(&data_dir.join("kubeconfig"), &admin_kubeconfig(&pki, &url))?;
     let tls = Arc::new(server_tls_config(&pki, None)?);

@@ -91,7 +91,9 @@ impl PluginRequest {
     }
     /// The last value of a query parameter, decoded.
     pub fn query(&self, key: &str) -> Option<String> {
-        crate::query::Query::parse(self.parts.uri.query().unwrap_or("")).get(key).map(str::to_owned)
+        crate::query::Query::parse(self.parts.uri.query().unwrap_or(""))
+            .get(key)
+            .map(str::to_owned)
     }
     /// Whether the query has `dryRun=All`.
     pub fn dry_run(&self) -> bool {

@@ -37,7 +37,9 @@ pub enum DeleteMode {
     Immediate,
     /// Set deletionTimestamp and wait this many seconds for whoever runs it (Pods). With 0 the object goes at once, but
     /// is answered as marked (deletionTimestamp, grace period 0, next generation), not as a Status.
-    Graceful { grace_period_seconds: i64 },
+    Graceful {
+        grace_period_seconds: i64,
+    },
 }
 
 /// What a write does to a node's ledger.
@@ -182,6 +184,16 @@ pub enum NameRule {
 
 /// Columns of a kind that has no printer of its own.
 pub const DEFAULT_COLUMNS: &[Column] = &[
-    Column { name: "Name", kind: "string", format: "name", priority: 0 },
-    Column { name: "Created At", kind: "date", format: "", priority: 0 },
+    Column {
+        name: "Name",
+        kind: "string",
+        format: "name",
+        priority: 0,
+    },
+    Column {
+        name: "Created At",
+        kind: "date",
+        format: "",
+        priority: 0,
+    },
 ];

@@ -20,12 +20,37 @@ use crate::query::Query;
 use crate::server::ApiServer;
 
 /// What the verbs' handlers need, out of a request for a subresource; and the request's body.
-fn scope(server: &Arc<ApiServer>, request: PluginRequest, subresource: &'static str) -> ApiResult<(Scope, RequestBody)> {
-    let PluginRequest { info, parts, body, user } = request;
+fn scope(
+    server: &Arc<ApiServer>,
+    request: PluginRequest,
+    subresource: &'static str,
+) -> ApiResult<(Scope, RequestBody)> {
+    let PluginRequest {
+        info,
+        parts,
+        body,
+        user,
+    } = request;
     let resource = server.registry.served(&info.group, &info.resource)?.clone();
     let query = Query::parse(parts.uri.query().unwrap_or(""));
-    let namespace = if resource.info.namespaced { info.namespace } else { String::new() };
-    Ok((Scope { server: server.clone(), resource, subresource, namespace, name: info.name, user, query, parts }, body))
+    let namespace = if resource.info.namespaced {
+        info.namespace
+    } else {
+        String::new()
+    };
+    Ok((
+        Scope {
+            server: server.clone(),
+            resource,
+            subresource,
+            namespace,
+            name: info.name,
+            user,
+            query,
+            parts,
+        },
+        body,
+    ))
 }
 
 /// The Status of a success that has nothing else to say.

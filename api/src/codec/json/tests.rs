@@ -330,7 +330,10 @@ proptest! {
 fn a_body_without_a_kind_is_answered_as_kubernetes_does() {
     let error = decode(b"{", None).unwrap_err();
     // server
-    assert_eq!(error.body_text(), "couldn't get version/kind; json parse error: unexpected end of JSON input");
+    assert_eq!(
+        error.body_text(),
+        "couldn't get version/kind; json parse error: unexpected end of JSON input"
+    );
     let error = decode(br#"{"data":1}"#, Some(message("ConfigMap"))).unwrap_err();
     assert_eq!(error.body_text(), error.to_string());
 }

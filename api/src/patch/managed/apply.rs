@@ -109,7 +109,9 @@ pub fn apply(live: Option<&Value>, applied: &Value, ctx: &WriteContext<'_>, forc
     let touched = changes.modified.union(&changes.added);
     let conflicts = managers.conflicts(&me, &touched);
     if !force && !conflicts.is_empty() {
-        return Err(ApplyError::Conflicts { conflicts: listed(&conflicts) });
+        return Err(ApplyError::Conflicts {
+            conflicts: listed(&conflicts),
+        });
     }
     managers.take_away(&me, &touched, &changes.removed);
     if own != last || last_version.as_deref() != Some(ctx.api_version) {
@@ -124,7 +126,11 @@ fn record_past(managers: &mut Managers, before: &Value, ctx: &WriteContext<'_>) 
     let held = walk::compare(Some(&zero(ctx)), Some(before), Shape::of(ctx.message));
     let mut set = held.added.union(&held.modified);
     strip(&mut set, &[]);
-    let past = WriteContext { manager: BEFORE_FIRST_APPLY, subresource: "", ..ctx.clone() };
+    let past = WriteContext {
+        manager: BEFORE_FIRST_APPLY,
+        subresource: "",
+        ..ctx.clone()
+    };
     // Nobody knows when.
     managers.put(Identity::update(&past), set, "");
 }

@@ -144,18 +144,29 @@ impl Managers {
 
     /// What a manager owns; nothing if it has no entry.
     pub(super) fn set_of(&self, identity: &Identity) -> Set {
-        self.entries.iter().find(|e| e.identity.is_same(identity)).map(|e| e.set.clone()).unwrap_or_default()
+        self.entries
+            .iter()
+            .find(|e| e.identity.is_same(identity))
+            .map(|e| e.set.clone())
+            .unwrap_or_default()
     }
 
     /// The apiVersion that a manager's entry was written in.
     pub(super) fn api_version_of(&self, identity: &Identity) -> Option<&str> {
-        self.entries.iter().find(|e| e.identity.is_same(identity)).map(|e| e.identity.api_version.as_str())
+        self.entries
+            .iter()
+            .find(|e| e.identity.is_same(identity))
+            .map(|e| e.identity.api_version.as_str())
     }
 
     pub(super) fn put(&mut self, identity: Identity, set: Set, time: &str) {
         self.entries.retain(|e| !e.identity.is_same(&identity));
         if !set.is_empty() {
-            self.entries.push(Entry { identity, time: time.to_owned(), set });
+            self.entries.push(Entry {
+                identity,
+                time: time.to_owned(),
+                set,
+            });
         }
     }
 
@@ -179,14 +190,18 @@ impl Managers {
 
     /// All that anybody owns.
     pub(super) fn union(&self) -> Set {
-        self.entries.iter().fold(Set::default(), |all, entry| all.union(&entry.set))
+        self.entries
+            .iter()
+            .fold(Set::default(), |all, entry| all.union(&entry.set))
     }
 
     /// Folds the oldest Update entries into one until at most `max` are left.
     pub(super) fn cap(&mut self, max: usize) {
         let is_update = |e: &Entry| e.identity.operation == Operation::Update && e.identity.subresource.is_empty();
         while self.entries.iter().filter(|e| is_update(e)).count() > max {
-            let mut oldest: Vec<usize> = (0..self.entries.len()).filter(|i| is_update(&self.entries[*i])).collect();
+            let mut oldest: Vec<usize> = (0..self.entries.len())
+                .filter(|i| is_update(&self.entries[*i]))
+                .collect();
             oldest.sort_by_key(|i| self.entries[*i].time.clone());
             let (first, second) = (oldest[0], oldest[1]);
             let mut folded = self.entries[second].clone();

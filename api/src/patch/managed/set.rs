@@ -104,7 +104,9 @@ impl Set {
 
     fn change(&mut self, path: &[PathElement], act: &mut dyn FnMut(&mut Node)) {
         let [first, rest @ ..] = path else { return };
-        let Some(node) = self.children.get_mut(first) else { return };
+        let Some(node) = self.children.get_mut(first) else {
+            return;
+        };
         if rest.is_empty() {
             act(node);
         } else {
@@ -126,11 +128,21 @@ impl Set {
     }
 
     pub(super) fn difference(&self, other: &Self) -> Self {
-        self.combine(other, |ours, theirs| ours && !theirs, |ours, theirs| ours.difference(theirs), true)
+        self.combine(
+            other,
+            |ours, theirs| ours && !theirs,
+            |ours, theirs| ours.difference(theirs),
+            true,
+        )
     }
 
     pub(super) fn intersection(&self, other: &Self) -> Self {
-        self.combine(other, |ours, theirs| ours && theirs, |ours, theirs| ours.intersection(theirs), false)
+        self.combine(
+            other,
+            |ours, theirs| ours && theirs,
+            |ours, theirs| ours.intersection(theirs),
+            false,
+        )
     }
 
     fn combine(
@@ -143,9 +155,10 @@ impl Set {
         let mut result = Self::default();
         for (element, ours) in &self.children {
             let node = match other.children.get(element) {
-                Some(theirs) => {
-                    Node { member: member(ours.member, theirs.member), below: below(&ours.below, &theirs.below) }
-                }
+                Some(theirs) => Node {
+                    member: member(ours.member, theirs.member),
+                    below: below(&ours.below, &theirs.below),
+                },
                 None if keep_unmatched => ours.clone(),
                 None => continue,
             };
@@ -195,7 +208,10 @@ impl Set {
                 continue;
             }
             let map = value.as_object()?;
-            let node = Node { member: map.is_empty() || map.contains_key("."), below: Self::decode(value)? };
+            let node = Node {
+                member: map.is_empty() || map.contains_key("."),
+                below: Self::decode(value)?,
+            };
             set.children.insert(PathElement::parse(key)?, node);
         }
         Some(set)

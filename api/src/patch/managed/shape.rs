@@ -20,7 +20,11 @@ pub(super) enum Shape {
 
 impl Shape {
     pub(super) fn of(message: &'static Message) -> Self {
-        if message.codec == Codec::Struct && !message.is_atomic() { Self::Struct(message) } else { Self::Leaf }
+        if message.codec == Codec::Struct && !message.is_atomic() {
+            Self::Struct(message)
+        } else {
+            Self::Leaf
+        }
     }
 
     fn of_type(ty: &'static Type) -> Self {
@@ -38,7 +42,11 @@ impl Shape {
                 ListKind::Set | ListKind::Map(_) => Self::List(field),
             };
         }
-        if field.is_atomic_map() { Self::Leaf } else { Self::of_type(&field.ty) }
+        if field.is_atomic_map() {
+            Self::Leaf
+        } else {
+            Self::of_type(&field.ty)
+        }
     }
 
     /// The shape of the value at a key of this struct or map.
@@ -60,8 +68,12 @@ impl Shape {
 
     /// How an item of this list is named in a path. Absent keys take their declared default (a port's protocol is TCP).
     pub(super) fn element(self, item: &Value) -> PathElement {
-        let Self::List(field) = self else { return PathElement::Value(item.to_string()) };
-        let ListKind::Map(keys) = field.list_kind() else { return PathElement::Value(item.to_string()) };
+        let Self::List(field) = self else {
+            return PathElement::Value(item.to_string());
+        };
+        let ListKind::Map(keys) = field.list_kind() else {
+            return PathElement::Value(item.to_string());
+        };
         let mut named = Map::new();
         for key in keys {
             let value = item.get(key).filter(|v| !v.is_null()).cloned();

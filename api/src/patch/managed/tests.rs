@@ -62,7 +62,9 @@ fn a_created_deployment_is_recorded_as_kubernetes_does() {
     update(None, &mut object, &context);
     check(
         &fields(&object, "m")["f:spec"],
-        expect![[r#"{"f:replicas":{},"f:selector":{},"f:strategy":{"f:rollingUpdate":{".":{},"f:maxSurge":{}},"f:type":{}},"f:template":{"f:metadata":{"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:env":{".":{},"k:{\"name\":\"A\"}":{".":{},"f:name":{},"f:value":{}}},"f:image":{},"f:name":{},"f:resources":{}}},"f:securityContext":{}}}}"#]],
+        expect![[
+            r#"{"f:replicas":{},"f:selector":{},"f:strategy":{"f:rollingUpdate":{".":{},"f:maxSurge":{}},"f:type":{}},"f:template":{"f:metadata":{"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:env":{".":{},"k:{\"name\":\"A\"}":{".":{},"f:name":{},"f:value":{}}},"f:image":{},"f:name":{},"f:resources":{}}},"f:securityContext":{}}}}"#
+        ]],
     );
 }
 
@@ -72,7 +74,14 @@ fn an_update_takes_changed_fields_from_their_owner() {
     update(None, &mut first, &config_map("one"));
     let mut second = first.clone();
     second["data"] = json!({"a": "1", "b": "3"});
-    update(Some(&first), &mut second, &WriteContext { now: LATER, ..config_map("two") });
+    update(
+        Some(&first),
+        &mut second,
+        &WriteContext {
+            now: LATER,
+            ..config_map("two")
+        },
+    );
     check(&fields(&second, "one"), expect![[r#"{"f:data":{".":{},"f:a":{}}}"#]]);
     check(&fields(&second, "two"), expect![[r#"{"f:data":{"f:b":{}}}"#]]);
 }
@@ -82,7 +91,14 @@ fn a_write_that_changes_nothing_changes_no_record() {
     let mut first = config(json!({"a": "1"}));
     update(None, &mut first, &config_map("one"));
     let mut again = first.clone();
-    update(Some(&first), &mut again, &WriteContext { now: LATER, ..config_map("two") });
+    update(
+        Some(&first),
+        &mut again,
+        &WriteContext {
+            now: LATER,
+            ..config_map("two")
+        },
+    );
     assert_eq!(again, first);
 }
 
@@ -104,21 +120,42 @@ fn managers_share_an_object_until_they_disagree() {
     assert_eq!(two["data"], json!({"x": "1", "y": "2", "z": "3"}));
 
     let error = apply(Some(&two), &config(json!({"y": "5"})), &config_map("m2"), false).unwrap_err();
-    assert_eq!(error.to_string(), "Apply failed with 1 conflict: conflict with \"m1\": .data.y");
-    let error = apply(Some(&two), &config(json!({"y": "5", "x": "6"})), &config_map("m2"), false).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Apply failed with 1 conflict: conflict with \"m1\": .data.y"
+    );
+    let error = apply(
+        Some(&two),
+        &config(json!({"y": "5", "x": "6"})),
+        &config_map("m2"),
+        false,
+    )
+    .unwrap_err();
     let want = "Apply failed with 2 conflicts: conflicts with \"m1\":\n- .data.x\n- .data.y";
     assert_eq!(error.to_string(), want);
 
     let forced = apply(Some(&two), &config(json!({"y": "5"})), &config_map("m2"), true).unwrap();
-    assert_eq!(forced["data"], json!({"x": "1", "y": "5"}), "z was m2's alone and is no longer wanted");
+    assert_eq!(
+        forced["data"],
+        json!({"x": "1", "y": "5"}),
+        "z was m2's alone and is no longer wanted"
+    );
     check(&fields(&forced, "m1"), expect![[r#"{"f:data":{"f:x":{}}}"#]]);
 }
 
 #[test]
 fn applying_the_same_again_is_no_change() {
     let one = apply(None, &config(json!({"x": "1"})), &config_map("m1"), false).unwrap();
-    let again =
-        apply(Some(&one), &config(json!({"x": "1"})), &WriteContext { now: LATER, ..config_map("m1") }, false).unwrap();
+    let again = apply(
+        Some(&one),
+        &config(json!({"x": "1"})),
+        &WriteContext {
+            now: LATER,
+            ..config_map("m1")
+        },
+        false,
+    )
+    .unwrap();
     assert_eq!(again, one);
 }
 
@@ -139,11 +176,21 @@ fn list_items_are_owned_by_key_with_defaults_in_it() {
     let one = apply(None, &one, &context, false).unwrap();
     check(
         &fields(&one, "m1"),
-        expect![[r#"{"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:args":{},"f:image":{},"f:name":{},"f:ports":{"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{}}}}}}}"#]],
+        expect![[
+            r#"{"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:args":{},"f:image":{},"f:name":{},"f:ports":{"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{}}}}}}}"#
+        ]],
     );
-    let other = WriteContext { manager: "m2", ..context.clone() };
+    let other = WriteContext {
+        manager: "m2",
+        ..context.clone()
+    };
     let error = apply(Some(&one), &pod(json!([{"name": "a", "args": ["2"]}])), &other, false).unwrap_err();
-    assert!(error.to_string().ends_with("conflict with \"m1\": .spec.containers[name=\"a\"].args"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with("conflict with \"m1\": .spec.containers[name=\"a\"].args"),
+        "{error}"
+    );
 
     let two = apply(Some(&one), &pod(json!([{"name": "b", "image": "y"}])), &other, false).unwrap();
     let three = apply(Some(&two), &pod(json!([{"name": "a", "image": "x"}])), &context, false).unwrap();
@@ -176,11 +223,21 @@ fn the_oldest_updates_are_folded() {
         object["data"][format!("k{i:02}")] = json!("1");
         let manager: &'static str = Box::leak(format!("m{i:02}").into_boxed_str());
         let now: &'static str = Box::leak(format!("2026-01-02T03:04:{i:02}Z").into_boxed_str());
-        update((i > 0).then_some(&before), &mut object, &WriteContext { now, ..config_map(manager) });
+        update(
+            (i > 0).then_some(&before),
+            &mut object,
+            &WriteContext {
+                now,
+                ..config_map(manager)
+            },
+        );
     }
     let entries = object::list_at(&object, "/metadata/managedFields");
     assert_eq!(entries.len(), UPDATE_MANAGERS_MAX);
-    check(&fields(&object, "ancient-changes"), expect![[r#"{"f:data":{".":{},"f:k00":{},"f:k01":{},"f:k02":{}}}"#]]);
+    check(
+        &fields(&object, "ancient-changes"),
+        expect![[r#"{"f:data":{".":{},"f:k00":{},"f:k01":{},"f:k02":{}}}"#]],
+    );
 }
 
 #[test]

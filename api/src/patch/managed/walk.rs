@@ -39,7 +39,9 @@ fn compare_at(old: Option<&Value>, new: Option<&Value>, shape: Shape, path: &mut
                 children.insert(PathElement::field(name), (Some(value), None, shape.member(name)));
             }
             for (name, value) in map_of(new).into_iter().flatten() {
-                let entry = children.entry(PathElement::field(name)).or_insert((None, None, shape.member(name)));
+                let entry = children
+                    .entry(PathElement::field(name))
+                    .or_insert((None, None, shape.member(name)));
                 entry.1 = Some(value);
             }
             children
@@ -50,7 +52,10 @@ fn compare_at(old: Option<&Value>, new: Option<&Value>, shape: Shape, path: &mut
                 children.insert(shape.element(item), (Some(item), None, shape.item()));
             }
             for item in items_of(new) {
-                children.entry(shape.element(item)).or_insert((None, None, shape.item())).1 = Some(item);
+                children
+                    .entry(shape.element(item))
+                    .or_insert((None, None, shape.item()))
+                    .1 = Some(item);
             }
             children
         }
@@ -123,9 +128,9 @@ fn duplicate_at(value: &Value, shape: Shape, path: &mut String) -> Option<(Strin
         found
     };
     match (shape, value) {
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => {
-            map.iter().find_map(|(name, inner)| inside(inner, shape.member(name), &PathElement::field(name)))
-        }
+        (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => map
+            .iter()
+            .find_map(|(name, inner)| inside(inner, shape.member(name), &PathElement::field(name))),
         (Shape::List(_), Value::Array(items)) => {
             let mut seen = std::collections::BTreeSet::new();
             for item in items {
@@ -209,7 +214,12 @@ pub(super) fn prune(value: &mut Value, before: &Set, now: &Set, shape: Shape) {
                     map.remove(name);
                 } else if let Some(inner) = map.get_mut(name) {
                     let (before, now) = (before.below(element), now.below(element));
-                    prune(inner, before.unwrap_or(&nothing), now.unwrap_or(&nothing), shape.member(name));
+                    prune(
+                        inner,
+                        before.unwrap_or(&nothing),
+                        now.unwrap_or(&nothing),
+                        shape.member(name),
+                    );
                 }
             }
         }

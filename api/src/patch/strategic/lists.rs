@@ -50,7 +50,10 @@ pub(super) fn merge(
 pub(super) fn replacement(items: Vec<Value>) -> Vec<Value> {
     items
         .into_iter()
-        .filter(|item| item.get(PATCH_DIRECTIVE).is_none_or(|directive| directive != "delete" && directive != "replace"))
+        .filter(|item| {
+            item.get(PATCH_DIRECTIVE)
+                .is_none_or(|directive| directive != "delete" && directive != "replace")
+        })
         .map(clean)
         .collect()
 }
@@ -66,7 +69,10 @@ fn identity(item: &Value, key: &str) -> Value {
 enum Merged {
     /// `$patch: replace` stood in the list.
     Replaced(Vec<Value>),
-    Items { items: Vec<Value>, patched: Vec<Value> },
+    Items {
+        items: Vec<Value>,
+        patched: Vec<Value>,
+    },
 }
 
 fn merge_by_key(original: Vec<Value>, patch: Vec<Value>, field: &'static Field) -> Result<Merged, PatchError> {
@@ -77,7 +83,10 @@ fn merge_by_key(original: Vec<Value>, patch: Vec<Value>, field: &'static Field) 
     let mut normal: Vec<Map<String, Value>> = Vec::new();
     for item in patch {
         let Value::Object(map) = item else {
-            return Err(PatchError::Malformed(format!("an item of the list {:?} is not an object", field.json)));
+            return Err(PatchError::Malformed(format!(
+                "an item of the list {:?} is not an object",
+                field.json
+            )));
         };
         match map.get(PATCH_DIRECTIVE).and_then(Value::as_str) {
             None => normal.push(map),
@@ -95,7 +104,9 @@ fn merge_by_key(original: Vec<Value>, patch: Vec<Value>, field: &'static Field) 
         }
     }
     if replace {
-        return Ok(Merged::Replaced(normal.into_iter().map(|map| clean(Value::Object(map))).collect()));
+        return Ok(Merged::Replaced(
+            normal.into_iter().map(|map| clean(Value::Object(map))).collect(),
+        ));
     }
     let mut patched = Vec::with_capacity(normal.len());
     for map in normal {
@@ -127,8 +138,7 @@ fn required_key(map: &Map<String, Value>, key: &str) -> Result<Value, PatchError
 /// the server's decides which comes first; otherwise the server's own item does.
 fn arrange(items: Vec<Value>, key: &str, named: &[Value], server_order: &[Value]) -> Vec<Value> {
     let place = |list: &[Value], item: &Value| list.iter().position(|other| *other == identity(item, key));
-    let (mut ours, theirs): (Vec<Value>, Vec<Value>) =
-        items.into_iter().partition(|item| place(named, item).is_some());
+    let (mut ours, theirs): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|item| place(named, item).is_some());
     ours.sort_by_key(|item| place(named, item));
     let mut arranged = Vec::with_capacity(ours.len() + theirs.len());
     let (mut ours, mut theirs) = (ours.into_iter().peekable(), theirs.into_iter().peekable());

@@ -25,8 +25,12 @@ fn the_order_directive_decides_among_named_items() {
         "$setElementOrder/containers": [{"name": "c"}, {"name": "b"}, {"name": "a"}],
         "containers": [{"name": "c"}]}});
     let merged = pod_patch(original, patch).unwrap();
-    let names: Vec<&str> =
-        merged["spec"]["containers"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = merged["spec"]["containers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["server", "c", "b", "a"]);
 }
 
@@ -38,16 +42,25 @@ fn items_are_deleted_and_whole_lists_replaced() {
     let want = json!({"spec": {"containers": [{"name": "b"}], "tolerations": [{"key": "y"}]}});
     assert_eq!(pod_patch(original.clone(), patch).unwrap(), want);
     let patch = json!({"spec": {"containers": [{"$patch": "replace"}, {"name": "n"}]}});
-    assert_eq!(pod_patch(original, patch).unwrap()["spec"]["containers"], json!([{"name": "n"}]));
+    assert_eq!(
+        pod_patch(original, patch).unwrap()["spec"]["containers"],
+        json!([{"name": "n"}])
+    );
 }
 
 #[test]
 fn finalizers_are_a_set_and_can_be_deleted_from() {
     let original = json!({"metadata": {"finalizers": ["a", "b"]}});
     let patch = json!({"metadata": {"finalizers": ["b", "c"]}});
-    assert_eq!(pod_patch(original.clone(), patch).unwrap()["metadata"]["finalizers"], json!(["a", "b", "c"]));
+    assert_eq!(
+        pod_patch(original.clone(), patch).unwrap()["metadata"]["finalizers"],
+        json!(["a", "b", "c"])
+    );
     let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}});
-    assert_eq!(pod_patch(original, patch).unwrap()["metadata"]["finalizers"], json!(["b"]));
+    assert_eq!(
+        pod_patch(original, patch).unwrap()["metadata"]["finalizers"],
+        json!(["b"])
+    );
 }
 
 #[test]

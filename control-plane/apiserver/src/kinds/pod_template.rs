@@ -23,7 +23,11 @@ impl Strategy for PodTemplateStrategy {
         }
     }
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
-        validate::template(object.get("template").unwrap_or(&Value::Null), &Path::new("template"), errors);
+        validate::template(
+            object.get("template").unwrap_or(&Value::Null),
+            &Path::new("template"),
+            errors,
+        );
     }
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
         let path = Path::new("template").child("spec");
@@ -41,6 +45,11 @@ impl Strategy for PodTemplateStrategy {
             .into_iter()
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
-        vec![name(object), containers.into(), images.into(), or(&labels.join(","), "<none>").into()]
+        vec![
+            name(object),
+            containers.into(),
+            images.into(),
+            or(&labels.join(","), "<none>").into(),
+        ]
     }
 }
