@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
@@ -227,18 +227,19 @@ fn state_of(pod: &Pod) -> State {
         return State::Waiting("waiting to be scheduled".into());
     };
     let container = status.container_statuses.as_ref().and_then(|c| c.first());
+    let reason = container.and_then(|c| c.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+    // It has ended and will be started again, and again: the user wants to know now.
+    if reason == Some("CrashLoopBackOff") {
+        let last = container.and_then(|c| c.last_state.as_ref()?.terminated.as_ref());
+        return State::Failed(
+            last.map_or_else(|| "it keeps ending".into(), |t| format!("it keeps ending: {}", how(t))),
+        );
+    }
     let ended = container.and_then(|c| c.state.as_ref()?.terminated.as_ref());
     match status.phase.as_deref() {
         Some("Succeeded") => return State::Running,
         Some("Failed") => {
-            let why = ended.map(|t| {
-                let message = t.message.as_deref().unwrap_or("").lines().next().unwrap_or("");
-                format!(
-                    "{} (exit code {}) {message}",
-                    t.reason.as_deref().unwrap_or("Error"),
-                    t.exit_code
-                )
-            });
+            let why = ended.map(how);
             return State::Failed(
                 why.or(status.message.clone())
                     .unwrap_or_else(|| "no reason given".into()),
@@ -262,6 +263,18 @@ fn state_of(pod: &Pod) -> State {
         Some(message) => State::Waiting(message),
         None => State::Waiting(status.phase.clone().unwrap_or_else(|| "Pending".into())),
     }
+}
+
+/// `Error (exit code 134): wasm trap: …`.
+fn how(ended: &ContainerStateTerminated) -> String {
+    let message = ended
+        .message
+        .as_deref()
+        .and_then(|text| text.lines().next())
+        .unwrap_or("");
+    let separator = if message.is_empty() { "" } else { ": " };
+    let reason = ended.reason.as_deref().unwrap_or("Error");
+    format!("{reason} (exit code {}){separator}{message}", ended.exit_code)
 }
 
 fn report(name: &str, pod: &Pod, inspection: &Inspection, deployed: bool, port: Option<u16>, seconds: f64) {
@@ -303,5 +316,20 @@ mod tests {
         }))
         .unwrap();
         assert!(matches!(state_of(&pod), State::Failed(why) if why.starts_with("OOMKilled (exit code 137)")));
+    }
+
+    #[test]
+    fn a_pod_that_keeps_ending_is_not_waited_for() {
+        let pod: Pod = serde_json::from_value(json!({
+            "status": {"phase": "Running", "containerStatuses": [{
+                "name": "x", "image": "x", "imageID": "", "ready": false, "restartCount": 1,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"exitCode": 134, "reason": "Error", "message": "wasm trap: y\n 0: z"}}}]}
+        }))
+        .unwrap();
+        let State::Failed(why) = state_of(&pod) else {
+            panic!("waits")
+        };
+        assert_eq!(why, "it keeps ending: Error (exit code 134): wasm trap: y");
     }
 }
