@@ -2,6 +2,7 @@
 //! everything; `config` says what there is to choose.
 
 mod config;
+mod identity;
 mod wiring;
 
 pub use config::{ControlPlaneConfig, EtcdConfig, LeaderElection, StoreConfig};

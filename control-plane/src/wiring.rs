@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ControlPlaneConfig, EtcdConfig, LeaderElection, StoreConfig};
+use crate::identity;
 
 /// The issuer of ServiceAccount tokens, as kubeadm sets it.
 const SERVICE_ACCOUNT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -41,8 +42,7 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts all parts; answers when the API is being served and the kubeconfig is written.
     pub async fn start(config: ControlPlaneConfig) -> Result<Self> {
-        std::fs::create_dir_all(&config.data_dir)
-            .with_context(|| format!("create the data directory {}", config.data_dir.display()))?;
+        create_data_dir(&config.data_dir)?;
         let listener = TcpListener::bind(&config.listen)
             .await
             .with_context(|| format!("listen on {} (--listen)", config.listen))?;
@@ -50,9 +50,12 @@ impl ControlPlane {
         let url = public_url(address);
         let service_address = config.service_cidr.hosts().next();
         let names = serving_names(address.ip(), service_address, &config.extra_names);
-        let pki = Pki::load_or_create(&config.data_dir.join("pki"), names).context("prepare the certificates")?;
-
         let store = open_store(&config).await?;
+        let directory = config.data_dir.join("pki");
+        let pki = match &config.store {
+            StoreConfig::Embedded => identity::load(&directory, names)?,
+            StoreConfig::Etcd(_) => identity::shared(&store, &config.etcd_prefix, &directory, names).await?,
+        };
         let server_config = ServerConfig {
             prefix: format!("/{}", config.etcd_prefix.trim_matches('/')),
             data_dir: config.data_dir.clone(),
@@ -121,6 +124,20 @@ impl ControlPlane {
         }
         outcome
     }
+}
+
+/// The data directory holds Secrets and keys: it is its owner's alone, if it is made here. One that exists stays as its
+/// owner wanted it.
+fn create_data_dir(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("create the data directory {}", path.display()))
 }
 
 /// An unspecified address is not one to connect to: clients on this machine use loopback.

@@ -53,6 +53,12 @@ fn another_control_plane_takes_over_and_nothing_is_bound_twice() {
         server_only: true,
         ..options
     });
+    let ca = |cluster: &Cluster| std::fs::read_to_string(cluster.data_dir().join("pki/ca.crt")).unwrap();
+    assert_eq!(
+        ca(&first),
+        ca(&second),
+        "kubeconfigs and nodes of one server must work with the other"
+    );
     first.apply(&pods(10)).ok();
     second.k("get pods").ok();
     first.process.kill();
