@@ -295,6 +295,22 @@ fn what_is_not_there_is_said_plainly() {
     });
 }
 
+#[test]
+fn running_a_file_again_shows_the_new_pod() {
+    let cluster = Cluster::up();
+    let file = skiff_tests::guest("hello-http");
+    let file = file.to_str().unwrap();
+    cluster.skiff(&["run", file]).ok();
+    let said = cluster.skiff(&["run", file, "--port", "9090"]).ok();
+    let url = said
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"))
+        .unwrap();
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    assert!(address.ends_with(":9090"), "{said}");
+    assert_eq!(skiff_tests::get(address.parse().unwrap(), "/").unwrap().status, 200);
+}
+
 /// Runs a scenario on the embedded store and on a real etcd.
 fn on_both(scenario: impl Fn(&Cluster)) {
     scenario(&Cluster::up());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -21,6 +22,8 @@ const HTTP_PORT: u16 = 8080;
 /// A pod that is not running by then will hardly do it later; the user is told what it waits for.
 const RUNNING_TIMEOUT: Duration = Duration::from_secs(120);
 const FIELD_MANAGER: &str = "skiff-run";
+/// Which template a Deployment's pod is of.
+const TEMPLATE_HASH: &str = "pod-template-hash";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -75,15 +78,16 @@ pub fn run(args: Args) -> Result<()> {
 
         let deployed = is_http(&inspection) || args.replicas.is_some();
         progress.say(&format!("creating {name}"));
-        if deployed {
-            create_deployment(&cluster, &name, template, args.replicas.unwrap_or(1)).await?;
-        } else {
-            create_pod(&cluster, &name, template).await?;
-        }
-        let pod = tokio::time::timeout(
-            RUNNING_TIMEOUT,
-            follow(&cluster, &name, &reference.pullable(), &mut progress),
-        )
+        let pod = tokio::time::timeout(RUNNING_TIMEOUT, async {
+            let pods = if deployed {
+                let deployment = create_deployment(&cluster, &name, template, args.replicas.unwrap_or(1)).await?;
+                newest_pods(&cluster, &name, &deployment).await?
+            } else {
+                create_pod(&cluster, &name, template).await?;
+                watcher::Config::default().fields(&format!("metadata.name={name}"))
+            };
+            follow(&cluster, pods, &mut progress).await
+        })
         .await
         .with_context(|| {
             format!(
@@ -158,9 +162,8 @@ fn apply() -> PatchParams {
     PatchParams::apply(FIELD_MANAGER).force()
 }
 
-async fn create_deployment(cluster: &Cluster, name: &str, template: Value, replicas: u32) -> Result<()> {
-    let deployments: Api<k8s_openapi::api::apps::v1::Deployment> =
-        Api::namespaced(cluster.client.clone(), &cluster.namespace);
+async fn create_deployment(cluster: &Cluster, name: &str, template: Value, replicas: u32) -> Result<Deployment> {
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let object = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": name, "labels": {"app": name}},
@@ -169,8 +172,30 @@ async fn create_deployment(cluster: &Cluster, name: &str, template: Value, repli
     deployments
         .patch(name, &apply(), &Patch::Apply(&object))
         .await
-        .with_context(|| format!("create deployment {name}"))?;
-    Ok(())
+        .with_context(|| format!("create deployment {name}"))
+}
+
+/// The pods of a Deployment's template as it is now: those of an earlier `skiff run` may still be there and running.
+async fn newest_pods(cluster: &Cluster, name: &str, deployment: &Deployment) -> Result<watcher::Config> {
+    let sets: Api<ReplicaSet> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let config = watcher::Config::default().labels(&format!("app={name}"));
+    let wanted = deployment.spec.as_ref().map(|spec| &spec.template);
+    let mut events = std::pin::pin!(watcher(sets, config).applied_objects());
+    while let Some(set) = events.try_next().await.context("watch the replica sets")? {
+        let owned = set
+            .owner_references()
+            .iter()
+            .any(|owner| Some(&owner.uid) == deployment.metadata.uid.as_ref());
+        let mut template = set.spec.and_then(|spec| spec.template);
+        let labels = template.as_mut().and_then(|t| t.metadata.as_mut()?.labels.as_mut());
+        let Some(hash) = labels.and_then(|labels| labels.remove(TEMPLATE_HASH)) else {
+            continue;
+        };
+        if owned && template.as_ref() == wanted {
+            return Ok(watcher::Config::default().labels(&format!("app={name},{TEMPLATE_HASH}={hash}")));
+        }
+    }
+    bail!("the watch ended before deployment {name} had a replica set")
 }
 
 async fn create_pod(cluster: &Cluster, name: &str, mut template: Value) -> Result<()> {
@@ -190,15 +215,12 @@ async fn create_pod(cluster: &Cluster, name: &str, mut template: Value) -> Resul
     }
 }
 
-/// Waits until one pod of `name` with this image runs (or has run); shows what it waits for.
-async fn follow(cluster: &Cluster, name: &str, image: &str, progress: &mut Progress) -> Result<Pod> {
+/// Waits until one of the pods runs (or has run); shows what it waits for.
+async fn follow(cluster: &Cluster, which: watcher::Config, progress: &mut Progress) -> Result<Pod> {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let config = watcher::Config::default().labels(&format!("app={name}"));
-    let mut events = std::pin::pin!(watcher(pods, config).applied_objects());
+    let mut events = std::pin::pin!(watcher(pods, which).applied_objects());
     while let Some(pod) = events.try_next().await.context("watch the pod")? {
-        if pod.metadata.deletion_timestamp.is_some()
-            || pod.spec.as_ref().and_then(|s| s.containers[0].image.as_deref()) != Some(image)
-        {
+        if pod.metadata.deletion_timestamp.is_some() {
             continue;
         }
         match state_of(&pod) {

@@ -47,7 +47,8 @@ impl Strategy for ConfigMapStrategy {
             size += length / 4 * 3;
         }
         if size > DATA_BYTES_MAX {
-            too_large(errors, "", DATA_BYTES_MAX);
+            // Kubernetes' text for the path of the object itself.
+            too_large(errors, "[]", DATA_BYTES_MAX);
         }
     }
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
@@ -102,7 +103,7 @@ mod tests {
         let mut errors = skiff_api::field::FieldErrors::new();
         crate::strategy::Strategy::validate(&ConfigMapStrategy, &map, &mut errors);
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(texts, [": Too long: may not be more than 1048576 bytes"]);
+        assert_eq!(texts, ["[]: Too long: may not be more than 1048576 bytes"]);
     }
 
     #[test]
