@@ -17,6 +17,9 @@ pub enum PatchError {
     /// 413: over a named limit.
     #[error("{0}")]
     TooLarge(String),
+    /// 500 without a reason: what kube-apiserver answers when a strategic merge breaks a rule of its own.
+    #[error("{0}")]
+    Broken(String),
     /// 422: well formed, but it does not fit this object.
     #[error("{0}")]
     DoesNotApply(String),
@@ -27,6 +30,7 @@ impl PatchError {
         match self {
             Self::Malformed(why) => ApiStatus::bad_request(why),
             Self::TooLarge(why) => ApiStatus::too_large(why),
+            Self::Broken(why) => ApiStatus::new(500, "", why),
             Self::DoesNotApply(why) => ApiStatus::new(422, "Invalid", why).with_details(serde_json::json!({})),
         }
     }

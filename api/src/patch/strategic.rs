@@ -63,15 +63,16 @@ fn merge_maps(
     mut patch: Map<String, Value>,
     inside: Inside,
 ) -> Result<Map<String, Value>, PatchError> {
-    match patch.remove(PATCH_DIRECTIVE) {
+    match patch
+        .get(PATCH_DIRECTIVE)
+        .map(|directive| directive.as_str().unwrap_or_default().to_owned())
+        .as_deref()
+    {
         None => {}
-        Some(Value::String(directive)) => match directive.as_str() {
-            "replace" => return Ok(without_directives(patch)),
-            "delete" => return Ok(Map::new()),
-            "merge" => {}
-            other => return Err(unknown_directive(other)),
-        },
-        Some(other) => return Err(unknown_directive(&other.to_string())),
+        Some("replace") => return Ok(without_directives(patch)),
+        Some("delete") => return Ok(Map::new()),
+        Some("merge") => drop(patch.remove(PATCH_DIRECTIVE)),
+        Some(other) => return Err(unknown_directive(other, &patch)),
     }
     retain_keys(&mut original, &mut patch)?;
     delete_from_primitive_lists(&mut original, &mut patch)?;
@@ -94,8 +95,28 @@ fn merge_maps(
     Ok(original)
 }
 
-fn unknown_directive(directive: &str) -> PatchError {
-    PatchError::Malformed(format!("unknown patch type {directive:?} in a strategic merge patch"))
+fn unknown_directive(directive: &str, map: &Map<String, Value>) -> PatchError {
+    PatchError::Broken(format!(
+        "unknown patch type: {directive} in map: {}",
+        go_text(&Value::Object(map.clone()))
+    ))
+}
+
+/// A value as Go's `%v` prints it: `map[image:x name:q]`, `[a b]`.
+pub fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let pairs: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{key}:{}", go_text(value)))
+                .collect();
+            format!("map[{}]", pairs.join(" "))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Keeps only the keys that the patch names; they must cover all that the patch sets.

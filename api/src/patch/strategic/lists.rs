@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Inside, PATCH_DIRECTIVE, PatchError, clean, merge_maps};
+use super::{Inside, PATCH_DIRECTIVE, PatchError, clean, go_text, merge_maps};
 use crate::schema::Field;
 
 /// Merges `patch` into `original`. `order` is the list of `$setElementOrder`, if the patch has one: then the items that
@@ -15,6 +15,7 @@ pub(super) fn merge(
 ) -> Result<Vec<Value>, PatchError> {
     let key = field.patch_merge_key;
     let server_order: Vec<Value> = original.iter().map(|item| identity(item, key)).collect();
+    let sent = if order.is_some() { patch.clone() } else { Vec::new() };
     let (merged, patch_order) = if key.is_empty() {
         let patch_order = patch.clone();
         let mut merged = original;
@@ -31,12 +32,13 @@ pub(super) fn merge(
         }
     };
     let named: Vec<Value> = match order {
-        Some(order) => {
-            let order: Vec<Value> = order.iter().map(|item| identity(item, key)).collect();
-            if let Some(stray) = patch_order.iter().find(|item| !order.contains(&identity(item, key))) {
-                return Err(PatchError::DoesNotApply(format!(
-                    "$setElementOrder/{} does not name the item {stray}",
-                    field.json
+        Some(directive) => {
+            let order: Vec<Value> = directive.iter().map(|item| identity(item, key)).collect();
+            if patch_order.iter().any(|item| !order.contains(&identity(item, key))) {
+                return Err(PatchError::Broken(format!(
+                    "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
+                    go_text(&Value::Array(sent)),
+                    go_text(&Value::Array(directive.to_vec()))
                 )));
             }
             order
@@ -96,11 +98,11 @@ fn merge_by_key(original: Vec<Value>, patch: Vec<Value>, field: &'static Field) 
                 items.retain(|item| item.get(key) != Some(&doomed));
             }
             Some("merge") => {
-                let mut map = map;
-                map.remove(PATCH_DIRECTIVE);
-                normal.push(map);
+                return Err(PatchError::Broken(
+                    "merging lists cannot yet be specified in the patch".to_owned(),
+                ));
             }
-            Some(other) => return Err(super::unknown_directive(other)),
+            Some(other) => return Err(super::unknown_directive(other, &map)),
         }
     }
     if replace {
@@ -130,12 +132,15 @@ fn merge_by_key(original: Vec<Value>, patch: Vec<Value>, field: &'static Field) 
 fn required_key(map: &Map<String, Value>, key: &str) -> Result<Value, PatchError> {
     map.get(key).cloned().ok_or_else(|| {
         let shown = Value::Object(map.clone());
-        PatchError::Malformed(format!("map: {shown} does not contain declared merge key: {key}"))
+        PatchError::Broken(format!(
+            "map: {} does not contain declared merge key: {key}",
+            go_text(&shown)
+        ))
     })
 }
 
-/// Items that the patch names stand in its order; the others keep the server's order. Where both orders know two items,
-/// the server's decides which comes first; otherwise the server's own item does.
+/// Items that the patch names stand in its order; the others keep the server's order. Of one of each, the server's order
+/// decides which comes first if it knows both; otherwise the patch's item does.
 fn arrange(items: Vec<Value>, key: &str, named: &[Value], server_order: &[Value]) -> Vec<Value> {
     let place = |list: &[Value], item: &Value| list.iter().position(|other| *other == identity(item, key));
     let (mut ours, theirs): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|item| place(named, item).is_some());
@@ -149,7 +154,7 @@ fn arrange(items: Vec<Value>, key: &str, named: &[Value], server_order: &[Value]
             (None, Some(_)) => false,
             (Some(a), Some(b)) => match (place(server_order, a), place(server_order, b)) {
                 (Some(a), Some(b)) => a < b,
-                _ => false,
+                _ => true,
             },
         };
         arranged.extend(if ours_first { ours.next() } else { theirs.next() });

@@ -31,7 +31,7 @@ fn the_order_directive_decides_among_named_items() {
         .iter()
         .map(|c| c["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["server", "c", "b", "a"]);
+    assert_eq!(names, ["c", "server", "b", "a"]);
 }
 
 #[test]
@@ -84,6 +84,38 @@ fn null_removes_and_sets_nothing_where_there_is_nothing() {
 fn an_item_without_its_key_is_refused() {
     let original = json!({"spec": {"containers": [{"name": "a"}]}});
     let error = pod_patch(original, json!({"spec": {"containers": [{"image": "x"}]}})).unwrap_err();
-    let want = r#"map: {"image":"x"} does not contain declared merge key: name"#;
-    assert_eq!(error, PatchError::Malformed(want.to_owned()));
+    let want = "map: map[image:x] does not contain declared merge key: name";
+    assert_eq!(error, PatchError::Broken(want.to_owned()));
+}
+
+#[test]
+fn an_item_that_is_new_to_the_server_comes_first_as_in_kubernetes() {
+    let original = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
+    let merged = pod_patch(original, json!({"spec": {"containers": [{"name": "c"}]}})).unwrap();
+    assert_eq!(
+        merged["spec"]["containers"],
+        json!([{"name": "c"}, {"name": "a"}, {"name": "b"}])
+    );
+}
+
+#[test]
+fn broken_rules_are_told_in_kubernetes_words() {
+    let original = json!({"spec": {"containers": [{"name": "a"}]}});
+    let text = |patch: Value| {
+        pod_patch(original.clone(), json!({"spec": patch}))
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        text(json!({"$setElementOrder/containers": [{"name": "a"}], "containers": [{"name": "q", "image": "x"}]})),
+        "The order in patch list:\n[map[image:x name:q]]\n doesn't match $setElementOrder list:\n[map[name:a]]\n"
+    );
+    assert_eq!(
+        text(json!({"containers": [{"$patch": "odd", "name": "a"}]})),
+        "unknown patch type: odd in map: map[$patch:odd name:a]"
+    );
+    assert_eq!(
+        text(json!({"containers": [{"name": "a", "$patch": "merge"}]})),
+        "merging lists cannot yet be specified in the patch"
+    );
 }

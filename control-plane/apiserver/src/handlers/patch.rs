@@ -165,7 +165,7 @@ fn patched(write: &mut Write<'_>, patch: &Patch, stored: &Stored) -> ApiResult<V
     };
     let shown = |document: &Value| match patch {
         // Strategic merge works on structs, and its errors show the patch as Go prints a map.
-        Patch::Strategic(patch) => go_map(&patch.value),
+        Patch::Strategic(patch) => skiff_api::patch::strategic::go_text(&patch.value),
         _ => codec::json::patched_text(document, message),
     };
     check_type(write, &document).map_err(|why| on_patch(&shown(&document), &why))?;
@@ -222,21 +222,4 @@ pub fn on_patch(value: &str, why: &str) -> Box<ApiStatus> {
     let mut status = ApiStatus::invalid(Subject::default(), &errors);
     status.message = format!(" \"\" is invalid: patch: Invalid value: {value:?}: {why}");
     status
-}
-
-/// A JSON value as Go's `%v` prints it: `map[a:1 b:map[c:x]]`.
-fn go_map(value: &Value) -> String {
-    match value {
-        Value::Object(map) => {
-            let entries: Vec<String> = map
-                .iter()
-                .map(|(key, value)| format!("{key}:{}", go_map(value)))
-                .collect();
-            format!("map[{}]", entries.join(" "))
-        }
-        Value::Array(list) => format!("[{}]", list.iter().map(go_map).collect::<Vec<_>>().join(" ")),
-        Value::String(text) => text.clone(),
-        Value::Null => "<nil>".to_owned(),
-        other => other.to_string(),
-    }
 }
