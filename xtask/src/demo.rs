@@ -97,7 +97,8 @@ fn get(url: &str) -> Result<String> {
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let address: SocketAddr = host.parse().with_context(|| format!("{host} is not ADDRESS:PORT"))?;
     let mut stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
-    let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    // 1.0, so that the answer ends with the connection and is not cut into chunks.
+    let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).context("send the request")?;
     let mut text = String::new();
     stream.read_to_string(&mut text).context("read the answer")?;
