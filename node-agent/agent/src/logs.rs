@@ -25,6 +25,8 @@ const ROTATED_MAX: u32 = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) tail_lines: Option<usize>,
+    /// Read on after the end. Without it `tail_lines` is also the most that is read, however fast the container writes.
+    pub(crate) follow: bool,
     pub(crate) since: Option<Timestamp>,
     pub(crate) timestamps: bool,
     pub(crate) limit_bytes: Option<usize>,
@@ -43,6 +45,7 @@ pub(crate) struct Reader {
     pending: Vec<u8>,
     at_line_start: bool,
     left: Option<usize>,
+    lines_left: Option<usize>,
 }
 
 impl Reader {
@@ -54,6 +57,7 @@ impl Reader {
             seek_tail(&mut files, lines)?;
         }
         let left = options.limit_bytes;
+        let lines_left = options.tail_lines.filter(|_| !options.follow);
         let mut queue: VecDeque<File> = files.into();
         let current = queue.pop_front().map(BufReader::new);
         Ok(Self {
@@ -64,14 +68,15 @@ impl Reader {
             pending: Vec::new(),
             at_line_start: true,
             left,
+            lines_left,
         })
     }
 
-    /// Adds what can be read now, about `CHUNK_BYTES` at most. False: the byte limit is reached. An empty addition means
+    /// Adds what can be read now, about `CHUNK_BYTES` at most. False: a limit of bytes or lines is reached. An empty addition means
     /// that the end was reached for now.
     pub(crate) fn read(&mut self, output: &mut Vec<u8>) -> io::Result<bool> {
         while output.len() < CHUNK_BYTES {
-            if self.left == Some(0) {
+            if self.left == Some(0) || self.lines_left == Some(0) {
                 return Ok(false);
             }
             let Some(reader) = &mut self.current else {
@@ -158,6 +163,9 @@ impl Reader {
             output.push(b'\n');
         }
         self.at_line_start = !record.partial;
+        if let Some(lines) = self.lines_left.as_mut().filter(|_| !record.partial) {
+            *lines -= 1;
+        }
         if let Some(left) = &mut self.left {
             let taken = (output.len() - start).min(*left);
             output.truncate(start + taken);

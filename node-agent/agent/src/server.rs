@@ -263,6 +263,7 @@ impl Query {
             previous: flag("previous"),
             options: Options {
                 tail_lines: size(number("tailLines")?),
+                follow: flag("follow"),
                 since,
                 timestamps: flag("timestamps"),
                 limit_bytes: size(number("limitBytes")?),

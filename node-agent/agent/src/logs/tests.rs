@@ -176,3 +176,24 @@ fn long_tails_are_found_across_blocks() {
     assert_eq!(text.lines().count(), 250);
     assert_eq!(tail(log.directory.path(), 0, 80, 2048).len(), 2048);
 }
+
+#[test]
+fn a_tail_that_does_not_follow_is_no_longer_than_asked_for() {
+    let log = Log::new();
+    log.lines(0, &["a", "b", "c"]);
+    let read = |follow| {
+        let options = Options {
+            tail_lines: Some(2),
+            follow,
+            ..Options::default()
+        };
+        let mut reader = Reader::open(log.directory.path(), 0, options).unwrap();
+        // Written between the look for the tail and the reading.
+        log.lines(10, &["late"]);
+        let mut output = Vec::new();
+        let _ = reader.read(&mut output).unwrap();
+        String::from_utf8(output).unwrap()
+    };
+    assert_eq!(read(false), "b\nc\n");
+    assert_eq!(read(true), "c\nlate\nlate\n");
+}
