@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use skiff_apiserver::pki::{Pki, write_atomically};
-use skiff_store::{Compare, DynStore, Operation, Txn, TxnOutcome};
+use skiff_store::{Compare, DynStore, Operation, Txn, TxnOutcome, bookkeeping_key};
 
 /// Files of the certificate directory that all share; leaf certificates are each server's own.
 const SHARED_FILES: [&str; 3] = ["ca.crt", "ca.key", "sa.key"];
 
 /// Loads the certificates of `directory`, the same CA and signing key as the other control planes on `store`.
 pub(crate) async fn shared(store: &DynStore, prefix: &str, directory: &Path, names: Vec<String>) -> Result<Arc<Pki>> {
-    let key = format!("/skiff/pki/{prefix}");
+    let key = bookkeeping_key("pki", prefix);
     let had_authority = directory.join("ca.crt").exists();
     if let (Some(found), _) = store.get(&key).await.context("read the cluster's CA from the store")? {
         adopt(&found.value, directory)?;

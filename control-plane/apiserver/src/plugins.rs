@@ -7,7 +7,6 @@ use hyper::Response;
 use hyper::http::request::Parts;
 use serde_json::Value;
 use skiff_api::status::ApiResult;
-use skiff_store::Txn;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admissions;
@@ -20,7 +19,6 @@ use crate::pki::Pki;
 use crate::registry::{Lookup, Registry};
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, ServerConfig, ServerError};
-use crate::strategy::LedgerChange;
 use crate::{admission, reviews, subresources};
 
 /// How far the chain goes before a route's handler is called.
@@ -62,19 +60,6 @@ pub trait UserFilter: Send + Sync + 'static {
     async fn filter(&self, server: &Arc<ApiServer>, parts: &Parts, user: UserInfo) -> ApiResult<UserInfo>;
 }
 
-/// What an object's write does to bookkeeping keys (node ledgers), as part of its transaction.
-#[async_trait]
-pub trait Ledgers: Send + Sync + 'static {
-    /// Compares and operations to join. Asked anew for each attempt.
-    async fn effect(
-        &self,
-        registry: &Registry,
-        change: &LedgerChange,
-        old: Option<&Value>,
-        new: Option<&Value>,
-    ) -> ApiResult<Txn>;
-}
-
 /// A request as a plugin sees it.
 pub struct PluginRequest {
     pub info: RequestInfo,
@@ -114,7 +99,6 @@ pub struct Plugins {
     pub admission: Admissions,
     pub subresources: Vec<Arc<dyn Subresource>>,
     pub routes: Vec<Arc<dyn Route>>,
-    pub ledgers: Option<Arc<dyn Ledgers>>,
 }
 
 /// The standard set. `registry` reads caches; `config` says where files lie.
@@ -171,6 +155,5 @@ pub fn standard(
             Arc::new(crate::openapi::V2::default()),
             artifacts,
         ],
-        ledgers: Some(Arc::new(subresources::ledger::NodeLedgers)),
     })
 }

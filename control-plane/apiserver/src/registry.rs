@@ -45,6 +45,8 @@ pub enum Commit {
 /// All served resources over one store.
 pub struct Registry {
     store: DynStore,
+    /// What every object's key begins with: `/registry`.
+    prefix: String,
     /// By group, then plural.
     resources: BTreeMap<&'static str, BTreeMap<&'static str, Arc<Resource>>>,
     /// By group, then kind.
@@ -54,6 +56,10 @@ pub struct Registry {
 impl Registry {
     pub fn store(&self) -> &DynStore {
         &self.store
+    }
+    /// Where the bookkeeping of one sort lies that belongs to these objects.
+    pub fn bookkeeping_key(&self, sort: &str) -> String {
+        skiff_store::bookkeeping_key(sort, &self.prefix)
     }
     /// By group and plural: `("apps", "deployments")`.
     pub fn resource(&self, group: &str, resource: &str) -> Option<&Arc<Resource>> {
@@ -287,6 +293,7 @@ impl Registry {
         }
         let registry = Self {
             store,
+            prefix: prefix.to_owned(),
             resources,
             by_kind,
         };

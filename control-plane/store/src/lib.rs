@@ -12,7 +12,7 @@
 //!   transaction arrive in one batch. When a change after N is already compacted the first item is `Compacted`. A watcher
 //!   so slow that history overtakes it is ended with `Compacted` too; it never slows a writer. N may lie in the future.
 //! - API objects live below the prefix (`/registry`), one per transaction. Bookkeeping keys (node ledgers, …) live
-//!   outside it and may join an object's transaction.
+//!   outside it (`bookkeeping_key`) and may join an object's transaction.
 
 use std::sync::Arc;
 
@@ -159,6 +159,13 @@ pub trait Store: Send + Sync + 'static {
     fn request_progress(&self);
     /// Forgets history up to and including `revision`; lists and watches below it answer `Compacted`.
     async fn compact(&self, revision: u64) -> Result<(), StoreError>;
+}
+
+/// Where bookkeeping of one sort lies that belongs to the objects below `prefix`: `/skiff/ledgers/registry`. Clusters of
+/// different prefixes on one store share none of it; a prefix of several parts is one part here, so that no cluster's
+/// bookkeeping lies below another's.
+pub fn bookkeeping_key(sort: &str, prefix: &str) -> String {
+    format!("/skiff/{sort}/{}", prefix.trim_matches('/').replace('/', "%2F"))
 }
 
 pub type DynStore = Arc<dyn Store>;

@@ -19,6 +19,7 @@ use crate::body::RequestBody;
 use crate::clock;
 use crate::registry::{OBJECT_MODIFIED, Put, Resource, Stored};
 use crate::strategy::WriteContext;
+use crate::subresources::ledger;
 
 /// How an attempt to write ended.
 pub enum Written {
@@ -198,13 +199,8 @@ impl<'a> Write<'a> {
 /// The compare-and-swap of a handler, with the ledger's part if the kind has one.
 pub async fn put(scope: &Scope, key: &str, revision: u64, old: Option<&Value>, new: Option<&Value>) -> ApiResult<Put> {
     let registry = &scope.server.registry;
-    let extra = match (
-        scope.resource.strategy.ledger_effect(old, new),
-        &scope.server.plugins.ledgers,
-    ) {
-        (Some(change), Some(ledgers)) => ledgers.effect(registry, &change, old, new).await?,
-        _ => Txn::default(),
-    };
+    let change = scope.resource.strategy.ledger_effect(old, new);
+    let extra = change.map_or_else(Txn::default, |change| ledger::effect(registry, &change, new));
     registry.put(&scope.resource, key, revision, new, extra).await
 }
 

@@ -1,16 +1,15 @@
 //! Node ledgers: who uses how much of a node, kept so that binding can never promise more than a node has.
 //!
-//! Two sorts of keys, outside `/registry`:
-//! - `/skiff/ledgers/<node>` is the head. Every transaction that adds to the node's use writes it, and a binding compares
-//!   it: two bindings that read the same numbers cannot both commit.
-//! - `/skiff/ledgers/<node>/<pod uid>` is one pod's entry, with its requests. It comes with the binding and goes, in the
-//!   same transaction, with the pod's end. Taking an entry away only frees room, so it needs no compare and never races.
+//! Two sorts of keys, outside the objects' own prefix but named by it (`/skiff/ledgers/registry` for `/registry`):
+//! - `…/<node>` is the head. Every transaction that adds to the node's use writes it, and a binding compares it: two
+//!   bindings that read the same numbers cannot both commit.
+//! - `…/<node>/<pod uid>` is one pod's entry, with its requests. It comes with the binding and goes, in the same
+//!   transaction, with the pod's end. Taking an entry away only frees room, so it needs no compare and never races.
 //!
 //! **Invariant:** an entry exists exactly while its pod is bound and has not ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use skiff_api::object::{self, str_at};
@@ -20,11 +19,9 @@ use skiff_store::{Compare, ListRequest, Operation, Txn, TxnOutcome};
 
 use crate::kinds::pod::has_ended;
 use crate::kinds::pod::requests::{self, Amounts};
-use crate::plugins::Ledgers;
 use crate::registry::{Lookup, Registry, store_status};
 use crate::strategy::LedgerChange;
 
-const PREFIX: &str = "/skiff/ledgers/";
 /// The count of pods is a resource of the node too.
 const PODS: &str = "pods";
 
@@ -37,31 +34,18 @@ pub enum Reservation {
     Full(String),
 }
 
-/// The ledgers of all nodes, as a part of pods' writes.
-pub struct NodeLedgers;
-
-#[async_trait]
-impl Ledgers for NodeLedgers {
-    async fn effect(
-        &self,
-        _registry: &Registry,
-        change: &LedgerChange,
-        _old: Option<&Value>,
-        new: Option<&Value>,
-    ) -> ApiResult<Txn> {
-        Ok(match (change, new) {
-            (LedgerChange::Release { node, uid }, _) => Txn {
-                compares: Vec::new(),
-                operations: vec![Operation::Delete {
-                    key: entry_key(node, uid),
-                }],
-            },
-            (LedgerChange::Enter { node }, Some(pod)) => Txn {
-                compares: Vec::new(),
-                operations: enter(node, pod),
-            },
-            (LedgerChange::Enter { .. }, None) => Txn::default(),
-        })
+/// What joins the transaction of a pod's write, after which the pod is as in `new`.
+pub fn effect(registry: &Registry, change: &LedgerChange, new: Option<&Value>) -> Txn {
+    let operations = match (change, new) {
+        (LedgerChange::Release { node, uid }, _) => vec![Operation::Delete {
+            key: entry_key(registry, node, uid),
+        }],
+        (LedgerChange::Enter { node }, Some(pod)) => enter(registry, node, pod),
+        (LedgerChange::Enter { .. }, None) => Vec::new(),
+    };
+    Txn {
+        compares: Vec::new(),
+        operations,
     }
 }
 
@@ -70,7 +54,7 @@ impl Ledgers for NodeLedgers {
 pub async fn reserve(registry: &Registry, node: &str, pod: &Value) -> ApiResult<Reservation> {
     let store = registry.store();
     // The head before the entries: whatever is added after this read makes the compare fail.
-    let (head, _) = store.get(&head_key(node)).await.map_err(store_status)?;
+    let (head, _) = store.get(&head_key(registry, node)).await.map_err(store_status)?;
     if let Some(allocatable) = allocatable(registry, node) {
         let (used, pods) = used(registry, node, object::uid(pod)).await?;
         if let Some(why) = shortage(&requests::of_pod(pod), &used, pods, &allocatable) {
@@ -78,12 +62,12 @@ pub async fn reserve(registry: &Registry, node: &str, pod: &Value) -> ApiResult<
         }
     }
     let compare = Compare {
-        key: head_key(node),
+        key: head_key(registry, node),
         mod_revision: head.map_or(0, |head| head.mod_revision),
     };
     Ok(Reservation::Fits(Txn {
         compares: vec![compare],
-        operations: enter(node, pod),
+        operations: enter(registry, node, pod),
     }))
 }
 
@@ -116,11 +100,11 @@ fn allocatable(registry: &Registry, node: &str) -> Option<Amounts> {
 /// What the pods of a node use together, and how many they are, leaving one pod out.
 async fn used(registry: &Registry, node: &str, except: &str) -> ApiResult<(Amounts, i64)> {
     let request = ListRequest {
-        prefix: format!("{}/", head_key(node)),
+        prefix: format!("{}/", head_key(registry, node)),
         ..ListRequest::default()
     };
     let entries = registry.store().list(request).await.map_err(store_status)?.items;
-    let own = entry_key(node, except);
+    let own = entry_key(registry, node, except);
     let mut total = Amounts::new();
     let mut pods = 0;
     for entry in entries.iter().filter(|entry| entry.key != own) {
@@ -131,23 +115,28 @@ async fn used(registry: &Registry, node: &str, except: &str) -> ApiResult<(Amoun
     Ok((total, pods))
 }
 
-fn head_key(node: &str) -> String {
-    format!("{PREFIX}{node}")
+/// Where all heads and entries lie.
+fn root(registry: &Registry) -> String {
+    registry.bookkeeping_key("ledgers") + "/"
 }
 
-fn entry_key(node: &str, uid: &str) -> String {
-    format!("{PREFIX}{node}/{uid}")
+fn head_key(registry: &Registry, node: &str) -> String {
+    root(registry) + node
+}
+
+fn entry_key(registry: &Registry, node: &str, uid: &str) -> String {
+    format!("{}/{uid}", head_key(registry, node))
 }
 
 /// The operations that enter a pod.
-fn enter(node: &str, pod: &Value) -> Vec<Operation> {
+fn enter(registry: &Registry, node: &str, pod: &Value) -> Vec<Operation> {
     vec![
         Operation::Put {
-            key: head_key(node),
+            key: head_key(registry, node),
             value: bytes(&json!({"node": node})),
         },
         Operation::Put {
-            key: entry_key(node, object::uid(pod)),
+            key: entry_key(registry, node, object::uid(pod)),
             value: bytes(&entry(pod)),
         },
     ]
@@ -169,9 +158,10 @@ fn bytes(value: &Value) -> Bytes {
 pub async fn rebuild(registry: &Registry) -> ApiResult<()> {
     let pods = registry.served("", "pods")?;
     let store = registry.store();
+    let root = root(registry);
     let entries = store
         .list(ListRequest {
-            prefix: PREFIX.to_owned(),
+            prefix: root.clone(),
             ..ListRequest::default()
         })
         .await
@@ -193,7 +183,7 @@ pub async fn rebuild(registry: &Registry) -> ApiResult<()> {
         if node.is_empty() || has_ended(&pod) {
             continue;
         }
-        let key = entry_key(&node, object::uid(&pod));
+        let key = entry_key(registry, &node, object::uid(&pod));
         if !existing.contains(key.as_str()) {
             // Only while the pod is as it was read; whoever changes it keeps the ledger itself.
             let compare = Compare {
@@ -204,19 +194,16 @@ pub async fn rebuild(registry: &Registry) -> ApiResult<()> {
                 registry,
                 Txn {
                     compares: vec![compare],
-                    operations: enter(&node, &pod),
+                    operations: enter(registry, &node, &pod),
                 },
             )
             .await?;
         }
         rightful.insert(key);
     }
-    for entry in entries
-        .items
-        .iter()
-        .filter(|entry| entry.key[PREFIX.len()..].contains('/'))
-    {
-        if !rightful.contains(&entry.key) {
+    for entry in &entries.items {
+        let is_head = !entry.key[root.len()..].contains('/');
+        if !is_head && !rightful.contains(&entry.key) {
             let compare = Compare {
                 key: entry.key.clone(),
                 mod_revision: entry.mod_revision,

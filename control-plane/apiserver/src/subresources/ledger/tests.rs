@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use expect_test::expect;
 use skiff_store::embedded::{EmbeddedOptions, EmbeddedStore};
-use skiff_store::{ListRequest, Operation, Txn};
+use skiff_store::{DynStore, ListRequest, Operation, Txn};
 
 use super::*;
 use crate::kinds;
@@ -14,7 +14,7 @@ use crate::subresources::binding::bind;
 
 struct Cluster {
     registry: Arc<Registry>,
-    _dir: tempfile::TempDir,
+    _dir: Arc<tempfile::TempDir>,
 }
 
 impl Cluster {
@@ -22,9 +22,18 @@ impl Cluster {
     async fn with(allocatable: &str, pods: usize, cpu: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(dir.path().join("store.redb"), EmbeddedOptions::default()).unwrap();
-        let registry = Registry::start(Arc::new(store), "/registry", kinds::all())
-            .await
-            .unwrap();
+        let dir = Arc::new(dir);
+        Self::on(Arc::new(store), dir, "/registry", allocatable, pods, cpu).await
+    }
+    async fn on(
+        store: DynStore,
+        dir: Arc<tempfile::TempDir>,
+        prefix: &str,
+        allocatable: &str,
+        pods: usize,
+        cpu: &str,
+    ) -> Self {
+        let registry = Registry::start(store, prefix, kinds::all()).await.unwrap();
         let cluster = Self { registry, _dir: dir };
         cluster
             .create(
@@ -66,10 +75,7 @@ impl Cluster {
             .strategy
             .ledger_effect(Some(&stored.value), new.as_ref())
             .expect("an effect");
-        let txn = NodeLedgers
-            .effect(&self.registry, &change, Some(&stored.value), new.as_ref())
-            .await
-            .unwrap();
+        let txn = effect(&self.registry, &change, new.as_ref());
         let put = self
             .registry
             .put(pods, &stored.key, stored.revision, new.as_ref(), txn)
@@ -79,7 +85,7 @@ impl Cluster {
     }
     async fn keys(&self) -> Vec<String> {
         let request = ListRequest {
-            prefix: PREFIX.into(),
+            prefix: root(&self.registry),
             ..ListRequest::default()
         };
         self.registry
@@ -150,7 +156,11 @@ async fn a_pod_that_ends_or_goes_frees_its_place() {
     cluster.bind("p3").await.unwrap();
     assert_eq!(
         cluster.keys().await,
-        ["/skiff/ledgers/n", "/skiff/ledgers/n/u2", "/skiff/ledgers/n/u3"]
+        [
+            "/skiff/ledgers/registry/n",
+            "/skiff/ledgers/registry/n/u2",
+            "/skiff/ledgers/registry/n/u3"
+        ]
     );
 }
 
@@ -165,7 +175,7 @@ async fn lost_ledgers_are_rebuilt_from_the_pods() {
         .map(|key| Operation::Delete { key })
         .collect();
     operations.push(Operation::Put {
-        key: entry_key("n", "stranger"),
+        key: entry_key(&cluster.registry, "n", "stranger"),
         value: bytes(&json!({})),
     });
     cluster
@@ -178,8 +188,31 @@ async fn lost_ledgers_are_rebuilt_from_the_pods() {
         .await
         .unwrap();
     rebuild(&cluster.registry).await.unwrap();
-    assert_eq!(cluster.keys().await, ["/skiff/ledgers/n", "/skiff/ledgers/n/u0"]);
+    assert_eq!(
+        cluster.keys().await,
+        ["/skiff/ledgers/registry/n", "/skiff/ledgers/registry/n/u0"]
+    );
     assert!(cluster.bind("p1").await.is_err());
+}
+
+#[tokio::test]
+async fn clusters_of_different_prefixes_on_one_store_share_no_ledger() {
+    let first = Cluster::with("{cpu: '1'}", 2, "600m").await;
+    let store = first.registry.store().clone();
+    let mut others = Vec::new();
+    for prefix in ["/other", "/registry/n"] {
+        let cluster = Cluster::on(store.clone(), first._dir.clone(), prefix, "{cpu: '1'}", 2, "600m").await;
+        cluster.bind("p0").await.unwrap();
+        assert!(cluster.bind("p1").await.is_err());
+        others.push(cluster);
+    }
+    first.bind("p0").await.unwrap();
+    for cluster in others.iter().chain([&first]) {
+        rebuild(&cluster.registry).await.unwrap();
+    }
+    for cluster in others.iter().chain([&first]) {
+        assert_eq!(cluster.keys().await.len(), 2, "its own head and entry");
+    }
 }
 
 #[tokio::test]
