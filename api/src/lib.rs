@@ -11,6 +11,7 @@ pub mod canonical;
 pub mod codec;
 pub mod field;
 pub mod kind;
+pub mod labels;
 pub mod names;
 pub mod object;
 pub mod patch;

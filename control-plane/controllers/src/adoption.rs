@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
 
-use crate::labels;
+use skiff_api::labels;
 use crate::plan::{Action, Resource, Target};
 
 /// What becomes of a candidate child.

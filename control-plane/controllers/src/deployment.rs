@@ -17,7 +17,7 @@ use self::rollout::Rollout;
 use crate::adoption::{self, Claim};
 use crate::caches::Caches;
 use crate::controller::{Context, Controller};
-use crate::labels;
+use skiff_api::labels;
 use crate::plan::{Action, EventDraft, ObjectKey, Plan, Regarding, Report, Resource};
 
 /// Everything a Deployment's plan may look at.

@@ -15,7 +15,6 @@ mod event_expiry;
 mod garbage_collector;
 mod hash;
 pub mod invariants;
-mod labels;
 mod namespace;
 mod namespace_defaults;
 mod node_ipam;
@@ -31,7 +30,7 @@ pub use controller::{Context, Controller, FailedVerb, Failure};
 pub use deployment::DeploymentController;
 pub use event_expiry::{NAME as EVENT_EXPIRY, sweep as sweep_events};
 pub use garbage_collector::{GarbageCollector, Graph, GraphNode};
-pub use labels::matches as selects;
+pub use skiff_api::labels::matches as selects;
 pub use namespace::{
     Content as NamespaceContent, NAME as NAMESPACE_CONTROLLER, World as NamespaceWorld, concerns as namespace_concerns,
     reconcile as reconcile_namespace,

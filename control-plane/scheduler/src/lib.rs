@@ -10,7 +10,6 @@ mod cluster;
 mod cycle;
 mod explain;
 mod filter;
-mod labels;
 mod node;
 mod node_selector;
 mod pod;

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::PodAffinityTerm;
 
 use super::{Search, Unfit};
 use crate::cluster::Cluster;
-use crate::labels;
+use skiff_api::labels;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
@@ -70,7 +70,7 @@ fn selects(cluster: &Cluster, owner: &PodInfo, term: &PodAffinityTerm, other: &P
         let labels = cluster
             .namespace(other.namespace())
             .and_then(|namespace| namespace.metadata.labels.as_ref());
-        labels::matches(Some(selector), labels)
+        labels::matches(selector, labels)
     });
     let in_scope = if listed.is_empty() && term.namespace_selector.is_none() {
         other.namespace() == owner.namespace()
@@ -79,7 +79,7 @@ fn selects(cluster: &Cluster, owner: &PodInfo, term: &PodAffinityTerm, other: &P
     };
     let value = |pod: &PodInfo, key: &str| pod.labels().and_then(|labels| labels.get(key).cloned());
     in_scope
-        && labels::matches(term.label_selector.as_ref(), other.labels())
+        && term.label_selector.as_ref().is_some_and(|selector| labels::matches(selector, other.labels()))
         && term
             .match_label_keys
             .iter()

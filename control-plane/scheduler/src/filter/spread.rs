@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 
 use super::{Search, Unfit, affinity, taints};
 use crate::cluster::Cluster;
-use crate::labels;
+use skiff_api::labels;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
@@ -74,7 +74,7 @@ fn is_counted(pod: &PodInfo, constraint: &TopologySpreadConstraint, other: &PodI
     let value = |pod: &PodInfo, key: &str| pod.labels().and_then(|labels| labels.get(key).cloned());
     other.namespace() == pod.namespace()
         && !other.is_terminating()
-        && labels::matches(constraint.label_selector.as_ref(), other.labels())
+        && constraint.label_selector.as_ref().is_some_and(|selector| labels::matches(selector, other.labels()))
         && constraint
             .match_label_keys
             .iter()

@@ -1,12 +1,13 @@
-//! Label selectors of typed objects.
+//! Label selectors of typed objects (k8s-openapi), for controllers and scheduler. `selector` has those of plain JSON and of
+//! query strings.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-/// Whether labels satisfy a selector. No selector matches nothing; an empty one matches everything.
-pub(crate) fn matches(selector: Option<&LabelSelector>, labels: Option<&BTreeMap<String, String>>) -> bool {
-    let Some(selector) = selector else { return false };
+/// Whether the labels satisfy the selector. An empty selector matches everything, as in Kubernetes; callers for which
+/// "empty" must mean "nothing" check that themselves.
+pub fn matches(selector: &LabelSelector, labels: Option<&BTreeMap<String, String>>) -> bool {
     let value = |key: &str| labels.and_then(|labels| labels.get(key));
     selector
         .match_labels
@@ -24,4 +25,10 @@ pub(crate) fn matches(selector: Option<&LabelSelector>, labels: Option<&BTreeMap
                 _ => false,
             }
         })
+}
+
+/// A selector without any requirement.
+pub fn is_empty(selector: &LabelSelector) -> bool {
+    selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+        && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
 }
