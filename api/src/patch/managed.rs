@@ -60,14 +60,15 @@ pub fn update(live: Option<&Value>, new: &mut Value, ctx: &WriteContext<'_>) {
         _ => Managers::decode(recorded).unwrap_or_default(),
     };
     object::metadata_mut(new).remove("managedFields");
-    let before = live.cloned().map_or_else(|| zero(ctx), without_managed_fields);
-    let changes = walk::compare(Some(&before), Some(new), Shape::of(ctx.message));
+    // `live` still has its records, which `strip` leaves out; a copy without them would cost more.
+    let zero = live.is_none().then(|| zero(ctx));
+    let mut changes = walk::compare(live.or(zero.as_ref()), Some(new), Shape::of(ctx.message));
 
     let me = entries::Identity::update(ctx);
-    let touched = changes.modified.union(&changes.added);
+    let touched = changes.touched();
     managers.take_away(&me, &touched, &changes.removed);
     let old = managers.set_of(&me);
-    let mut own = old.difference(&changes.removed).union(&touched);
+    let mut own = old.difference(&changes.removed).union(touched);
     strip(&mut own, ctx.ignored);
     if own != old {
         managers.put(me, own, ctx.now);

@@ -105,8 +105,8 @@ pub fn apply(live: Option<&Value>, applied: &Value, ctx: &WriteContext<'_>, forc
     now.put(me.clone(), own.clone(), ctx.now);
     walk::prune(&mut merged, &last, &now.union(), shape);
 
-    let changes = walk::compare(Some(&before), Some(&merged), shape);
-    let touched = changes.modified.union(&changes.added);
+    let mut changes = walk::compare(Some(&before), Some(&merged), shape);
+    let touched = changes.touched();
     let conflicts = managers.conflicts(&me, &touched);
     if !force && !conflicts.is_empty() {
         return Err(ApplyError::Conflicts {
@@ -123,8 +123,8 @@ pub fn apply(live: Option<&Value>, applied: &Value, ctx: &WriteContext<'_>, forc
 
 /// An object made before anybody kept records: all that it holds belongs to one Update.
 fn record_past(managers: &mut Managers, before: &Value, ctx: &WriteContext<'_>) {
-    let held = walk::compare(Some(&zero(ctx)), Some(before), Shape::of(ctx.message));
-    let mut set = held.added.union(&held.modified);
+    let mut held = walk::compare(Some(&zero(ctx)), Some(before), Shape::of(ctx.message));
+    let mut set = held.touched();
     strip(&mut set, &[]);
     let past = WriteContext {
         manager: BEFORE_FIRST_APPLY,

@@ -192,7 +192,7 @@ impl Managers {
     pub(super) fn union(&self) -> Set {
         self.entries
             .iter()
-            .fold(Set::default(), |all, entry| all.union(&entry.set))
+            .fold(Set::default(), |all, entry| all.union(entry.set.clone()))
     }
 
     /// Folds the oldest Update entries into one until at most `max` are left.
@@ -205,7 +205,7 @@ impl Managers {
             oldest.sort_by_key(|i| self.entries[*i].time.clone());
             let (first, second) = (oldest[0], oldest[1]);
             let mut folded = self.entries[second].clone();
-            folded.set = folded.set.union(&self.entries[first].set);
+            folded.set = folded.set.union(self.entries[first].set.clone());
             folded.identity.manager = ANCIENT_CHANGES.to_owned();
             self.entries[second] = folded;
             self.entries.remove(first);

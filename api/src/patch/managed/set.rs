@@ -1,6 +1,7 @@
 //! Sets of field paths as tries, and their wire form FieldsV1 (`{"f:spec":{"f:replicas":{}}}`).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -66,13 +67,13 @@ pub(super) struct Set {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Node {
-    member: bool,
-    below: Set,
+pub(super) struct Node {
+    pub(super) member: bool,
+    pub(super) below: Set,
 }
 
 impl Node {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         !self.member && self.below.is_empty()
     }
 }
@@ -117,14 +118,25 @@ impl Set {
         }
     }
 
-    pub(super) fn union(&self, other: &Self) -> Self {
-        let mut all = self.clone();
-        for (element, theirs) in &other.children {
-            let node = all.children.entry(element.clone()).or_default();
-            node.member |= theirs.member;
-            node.below = node.below.union(&theirs.below);
+    /// Puts a whole branch under an element that has none yet.
+    pub(super) fn attach(&mut self, element: PathElement, branch: Node) {
+        self.children.insert(element, branch);
+    }
+
+    pub(super) fn union(mut self, other: Self) -> Self {
+        for (element, theirs) in other.children {
+            match self.children.entry(element) {
+                Entry::Vacant(place) => {
+                    place.insert(theirs);
+                }
+                Entry::Occupied(mut ours) => {
+                    let ours = ours.get_mut();
+                    ours.member |= theirs.member;
+                    ours.below = std::mem::take(&mut ours.below).union(theirs.below);
+                }
+            }
         }
-        all
+        self
     }
 
     pub(super) fn difference(&self, other: &Self) -> Self {

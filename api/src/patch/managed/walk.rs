@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::map_of;
-use super::set::{PathElement, Set};
+use super::set::{Node, PathElement, Set};
 use super::shape::Shape;
 
 /// How two values differ, as sets of paths.
@@ -16,64 +16,106 @@ pub(super) struct Changes {
     pub(super) removed: Set,
 }
 
-pub(super) fn compare(old: Option<&Value>, new: Option<&Value>, shape: Shape) -> Changes {
-    let mut changes = Changes::default();
-    compare_at(old, new, shape, &mut Vec::new(), &mut changes);
-    changes
+impl Changes {
+    /// What is new or different.
+    pub(super) fn touched(&mut self) -> Set {
+        std::mem::take(&mut self.modified).union(std::mem::take(&mut self.added))
+    }
 }
 
-fn compare_at(old: Option<&Value>, new: Option<&Value>, shape: Shape, path: &mut Vec<PathElement>, out: &mut Changes) {
-    let whole = |out: &mut Changes, path: &[PathElement]| match (old, new) {
-        (None, None) => {}
-        (None, Some(_)) => out.added.insert(path),
-        (Some(_), None) => out.removed.insert(path),
-        (Some(a), Some(b)) if a != b => out.modified.insert(path),
-        (Some(_), Some(_)) => {}
-    };
-    let children: BTreeMap<PathElement, (Option<&Value>, Option<&Value>, Shape)> = match shape {
-        Shape::Leaf => return whole(out, path),
-        Shape::Unknown if !old.or(new).is_some_and(Value::is_object) => return whole(out, path),
+pub(super) fn compare(old: Option<&Value>, new: Option<&Value>, shape: Shape) -> Changes {
+    let difference = difference(old, new, shape);
+    Changes {
+        added: difference.added.below,
+        modified: difference.modified.below,
+        removed: difference.removed.below,
+    }
+}
+
+/// What is to be said of one node and all below it.
+#[derive(Default)]
+struct Difference {
+    added: Node,
+    modified: Node,
+    removed: Node,
+}
+
+impl Difference {
+    /// Of two values taken as wholes.
+    fn whole(old: Option<&Value>, new: Option<&Value>) -> Self {
+        let mut whole = Self::default();
+        match (old, new) {
+            (None, Some(_)) => whole.added.member = true,
+            (Some(_), None) => whole.removed.member = true,
+            (Some(a), Some(b)) => whole.modified.member = a != b,
+            (None, None) => {}
+        }
+        whole
+    }
+
+    fn put(&mut self, element: impl Fn() -> PathElement, below: Self) {
+        for (parent, child) in [
+            (&mut self.added, below.added),
+            (&mut self.modified, below.modified),
+            (&mut self.removed, below.removed),
+        ] {
+            if !child.is_empty() {
+                parent.below.attach(element(), child);
+            }
+        }
+    }
+}
+
+fn difference(old: Option<&Value>, new: Option<&Value>, shape: Shape) -> Difference {
+    // Most of an object stays as it was.
+    if old == new {
+        return Difference::default();
+    }
+    let mut result = Difference::default();
+    let is_empty = match shape {
+        Shape::Leaf => return Difference::whole(old, new),
+        Shape::Unknown if !old.or(new).is_some_and(Value::is_object) => return Difference::whole(old, new),
         Shape::Struct(_) | Shape::Map(_) | Shape::Unknown => {
-            let mut children = BTreeMap::new();
-            for (name, value) in map_of(old).into_iter().flatten() {
-                children.insert(PathElement::field(name), (Some(value), None, shape.member(name)));
+            let (before, after) = (map_of(old), map_of(new));
+            for (name, value) in before.into_iter().flatten() {
+                let now = after.and_then(|map| map.get(name));
+                result.put(
+                    || PathElement::field(name),
+                    difference(Some(value), now, shape.member(name)),
+                );
             }
-            for (name, value) in map_of(new).into_iter().flatten() {
-                let entry = children
-                    .entry(PathElement::field(name))
-                    .or_insert((None, None, shape.member(name)));
-                entry.1 = Some(value);
+            for (name, value) in after.into_iter().flatten() {
+                if before.is_none_or(|map| !map.contains_key(name)) {
+                    result.put(
+                        || PathElement::field(name),
+                        difference(None, Some(value), shape.member(name)),
+                    );
+                }
             }
-            children
+            before.is_none_or(Map::is_empty) && after.is_none_or(Map::is_empty)
         }
         Shape::List(_) => {
-            let mut children = BTreeMap::new();
+            let mut items: BTreeMap<PathElement, (Option<&Value>, Option<&Value>)> = BTreeMap::new();
             for item in items_of(old) {
-                children.insert(shape.element(item), (Some(item), None, shape.item()));
+                items.insert(shape.element(item), (Some(item), None));
             }
             for item in items_of(new) {
-                children
-                    .entry(shape.element(item))
-                    .or_insert((None, None, shape.item()))
-                    .1 = Some(item);
+                items.entry(shape.element(item)).or_default().1 = Some(item);
             }
-            children
+            let is_empty = items.is_empty();
+            for (element, (before, after)) in items {
+                result.put(|| element.clone(), difference(before, after, shape.item()));
+            }
+            is_empty
         }
     };
     // Empty and absent differ, so two empty things are compared as wholes.
-    if children.is_empty() {
-        return whole(out, path);
+    if is_empty {
+        return Difference::whole(old, new);
     }
-    for (element, (old, new, shape)) in children {
-        path.push(element);
-        compare_at(old, new, shape, path, out);
-        path.pop();
-    }
-    match (old, new) {
-        (None, Some(_)) => out.added.insert(path),
-        (Some(_), None) => out.removed.insert(path),
-        _ => {}
-    }
+    result.added.member = old.is_none();
+    result.removed.member = new.is_none();
+    result
 }
 
 fn items_of(value: Option<&Value>) -> &[Value] {
