@@ -14,6 +14,7 @@ use skiff_store::{Compare, DynStore, KeyValue, Operation, StoreError, Txn, TxnOu
 
 use crate::strategy::Strategy;
 
+mod extract;
 mod lookup;
 mod resource;
 

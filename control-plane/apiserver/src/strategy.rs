@@ -165,7 +165,8 @@ pub trait Strategy: Send + Sync + 'static {
     fn row_conditions(&self, _object: &Value) -> Vec<Value> {
         Vec::new()
     }
-    /// Values of the selectable fields beyond metadata.name and metadata.namespace, absent ones as `""`.
+    /// Values of the selectable fields beyond metadata.name and metadata.namespace, absent ones as `""`. `object` may hold
+    /// nothing but what lies at these paths.
     fn selectable_fields(&self, _object: &Value) -> Vec<(&'static str, String)> {
         Vec::new()
     }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use crate::{DynStore, StoreError};
-pub use object::{Attributes, CacheEvent, CachedObject, Decorate, EventKind, Extract, Interest, frame};
+pub use object::{Attributes, CacheEvent, CachedObject, Decorate, EventKind, Extract, Interest};
 pub use objects::Snapshot;
 pub use watcher::{Expired, WatchBatch, Watcher};
 

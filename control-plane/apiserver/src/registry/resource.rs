@@ -5,13 +5,14 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use serde_json::Value;
+use skiff_api::canonical;
 use skiff_api::kind::{self, ResourceInfo};
 use skiff_api::schema::{Message, Schema};
 use skiff_api::status::{ApiResult, Subject};
-use skiff_api::{canonical, object};
 use skiff_store::DynStore;
-use skiff_store::watch_cache::{Attributes, Cache, CacheOptions};
+use skiff_store::watch_cache::{Cache, CacheOptions};
 
+use super::extract::Extractor;
 use super::{parse, set_resource_version};
 use crate::strategy::Strategy;
 
@@ -130,8 +131,8 @@ impl Resource {
     pub(super) fn start(store: &DynStore, prefix: &str, strategy: Arc<dyn Strategy>) -> Self {
         let info = strategy.info();
         let key_prefix = format!("{prefix}/{}/", strategy.storage_resource());
-        let extracting = strategy.clone();
-        let extract = Arc::new(move |bytes: &[u8]| attributes(&*extracting, bytes));
+        let extractor = Extractor::new(strategy.clone());
+        let extract = Arc::new(move |bytes: &[u8]| extractor.attributes(bytes));
         let cache = Cache::start(
             store.clone(),
             &key_prefix,
@@ -149,26 +150,5 @@ impl Resource {
             api_version: kind::api_version(info.kind_group, info.kind_version),
             changes: OnceLock::new(),
         }
-    }
-}
-
-/// What selectors may ask of an object.
-fn attributes(strategy: &dyn Strategy, bytes: &[u8]) -> Attributes {
-    let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
-        return Attributes::default();
-    };
-    let value = if strategy.converts() {
-        strategy.out_of_storage(value)
-    } else {
-        value
-    };
-    let mut fields = strategy.selectable_fields(&value);
-    fields.push(("metadata.name", object::name(&value).to_owned()));
-    if strategy.info().namespaced {
-        fields.push(("metadata.namespace", object::namespace(&value).to_owned()));
-    }
-    Attributes {
-        labels: object::labels(&value),
-        fields,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 
 use super::Inner;
-use super::object::{CachedObject, Maker};
+use super::object::{CachedObject, EventKind, Maker};
 use super::objects::Objects;
 use super::state::Update;
 use crate::{Change, DynStore, ListRequest, Store, StoreError, WatchItem};
@@ -40,7 +40,7 @@ pub(crate) async fn list_all(
         objects.extend(
             page.items
                 .into_iter()
-                .map(|item| maker.make(item.key, &item.value, item.mod_revision)),
+                .map(|item| maker.listed(item.key, &item.value, item.mod_revision)),
         );
         if page.remaining == 0 {
             return Ok((page.revision, objects));
@@ -115,7 +115,14 @@ async fn follow(store: &DynStore, inner: &Inner, mut revision: u64) {
 
 fn update(maker: &Maker, change: Change) -> Update {
     match change {
-        Change::Put { current, .. } => Update::Put(maker.make(current.key, &current.value, current.mod_revision)),
+        Change::Put { current, previous } => {
+            let kind = if previous.is_some() {
+                EventKind::Modified
+            } else {
+                EventKind::Added
+            };
+            Update::Put(maker.changed(kind, current.key, &current.value, current.mod_revision))
+        }
         Change::Delete {
             key,
             revision,

@@ -1,7 +1,7 @@
 //! What the cache holds: objects as they are served, and their changes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ pub struct Attributes {
     pub fields: Vec<(&'static str, String)>,
 }
 
-/// Takes the attributes out of an object's stored JSON.
+/// Takes the attributes out of an object's JSON, as `Decorate` makes it.
 pub type Extract = Arc<dyn Fn(&[u8]) -> Attributes + Send + Sync>;
 /// Splices a resourceVersion into stored JSON: `skiff_api::canonical::with_resource_version`.
 pub type Decorate = fn(&Bytes, u64) -> Bytes;
@@ -105,35 +105,55 @@ pub struct CacheEvent {
     /// For `Deleted`: the last state, carrying the deletion's revision as resourceVersion.
     pub object: Arc<CachedObject>,
     pub previous: Option<Arc<CachedObject>>,
-    frame: OnceLock<Bytes>,
+    line: Bytes,
 }
 
 impl CacheEvent {
-    pub(crate) fn new(kind: EventKind, object: Arc<CachedObject>, previous: Option<Arc<CachedObject>>) -> Self {
+    pub(crate) fn new(kind: EventKind, made: Made, previous: Option<Arc<CachedObject>>) -> Self {
+        let Made { object, line } = made;
+        let line = match line {
+            Some((foreseen, line)) if foreseen == kind => line,
+            _ => frame(kind, &object.bytes),
+        };
         Self {
             revision: object.revision,
             kind,
             object,
             previous,
-            frame: OnceLock::new(),
+            line,
         }
     }
 
-    /// The watch line `{"type":"…","object":…}\n`, made on first use and then shared by all watchers.
+    /// The watch line `{"type":"…","object":…}\n`, made once and shared by all watchers.
     pub fn frame(&self) -> Bytes {
-        self.frame.get_or_init(|| frame(self.kind, &self.object.bytes)).clone()
+        self.line.clone()
     }
 }
 
+const LINE_TYPE: &[u8] = b"{\"type\":\"";
+const LINE_OBJECT: &[u8] = b"\",\"object\":";
+const LINE_END: &[u8] = b"}\n";
+
 /// The watch line of any kind around any object.
-pub fn frame(kind: EventKind, object: &Bytes) -> Bytes {
-    let mut line = Vec::with_capacity(object.len() + 40);
-    line.extend_from_slice(b"{\"type\":\"");
-    line.extend_from_slice(kind.as_str().as_bytes());
-    line.extend_from_slice(b"\",\"object\":");
-    line.extend_from_slice(object);
-    line.extend_from_slice(b"}\n");
-    line.into()
+fn frame(kind: EventKind, object: &Bytes) -> Bytes {
+    [LINE_TYPE, kind.as_str().as_bytes(), LINE_OBJECT, object, LINE_END]
+        .concat()
+        .into()
+}
+
+/// A line around the object, and the object as a part of it, so that both rest in memory once.
+fn framed(kind: EventKind, object: &Bytes) -> (Bytes, Bytes) {
+    let line = frame(kind, object);
+    let end = line.len() - LINE_END.len();
+    let object = line.slice(end - object.len()..end);
+    (line, object)
+}
+
+/// An object fresh out of the store, with the line of the event that it will be, if one was foreseen.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) object: Arc<CachedObject>,
+    line: Option<(EventKind, Bytes)>,
 }
 
 /// Makes cached objects out of stored values.
@@ -146,12 +166,26 @@ pub(crate) struct Maker {
 }
 
 impl Maker {
-    pub(crate) fn make(&self, key: String, value: &Bytes, revision: u64) -> Arc<CachedObject> {
+    /// An object that a list found.
+    pub(crate) fn listed(&self, key: String, value: &Bytes, revision: u64) -> Arc<CachedObject> {
+        let bytes = (self.decorate)(value, revision);
+        self.make(key, revision, bytes)
+    }
+
+    /// An object that a watch brought, as the event of this kind.
+    pub(crate) fn changed(&self, kind: EventKind, key: String, value: &Bytes, revision: u64) -> Made {
+        let (line, bytes) = framed(kind, &(self.decorate)(value, revision));
+        Made {
+            object: self.make(key, revision, bytes),
+            line: Some((kind, line)),
+        }
+    }
+
+    fn make(&self, key: String, revision: u64, bytes: Bytes) -> Arc<CachedObject> {
         let rest = key.strip_prefix(&self.prefix).unwrap_or(&key);
         let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        let Attributes { labels, fields } = (self.extract)(value);
-        let bytes = (self.decorate)(value, revision);
+        let Attributes { labels, fields } = (self.extract)(&bytes);
         Arc::new(CachedObject {
             key,
             namespace,
@@ -165,12 +199,13 @@ impl Maker {
 
     /// The last state of a deleted object, at the revision of its deletion. `stored` is its last value, when the store still
     /// knew it.
-    pub(crate) fn deleted(&self, last: &CachedObject, stored: Option<&Bytes>, revision: u64) -> Arc<CachedObject> {
+    pub(crate) fn deleted(&self, last: &CachedObject, stored: Option<&Bytes>, revision: u64) -> Made {
         let bytes = match stored {
             Some(value) => (self.decorate)(value, revision),
             None => replace_revision(&last.bytes, last.revision, revision),
         };
-        Arc::new(CachedObject {
+        let (line, bytes) = framed(EventKind::Deleted, &bytes);
+        let object = Arc::new(CachedObject {
             key: last.key.clone(),
             namespace: last.namespace.clone(),
             name: last.name.clone(),
@@ -178,7 +213,11 @@ impl Maker {
             bytes,
             labels: last.labels.clone(),
             fields: last.fields.clone(),
-        })
+        });
+        Made {
+            object,
+            line: Some((EventKind::Deleted, line)),
+        }
     }
 }
 
@@ -203,8 +242,22 @@ mod tests {
 
     #[test]
     fn a_frame_is_one_line_of_json() {
-        let line = frame(EventKind::Modified, &Bytes::from_static(b"{\"a\":1}"));
+        let (line, object) = framed(EventKind::Modified, &Bytes::from_static(b"{\"a\":1}"));
         assert_eq!(line, "{\"type\":\"MODIFIED\",\"object\":{\"a\":1}}\n");
+        assert_eq!(object, "{\"a\":1}");
+        assert!(line.as_ptr_range().contains(&object.as_ptr()), "no second copy");
+    }
+
+    #[test]
+    fn an_event_of_another_kind_than_foreseen_is_framed_as_what_it_is() {
+        let maker = Maker {
+            prefix: "/r/".into(),
+            extract: Arc::new(|_| Attributes::default()),
+            decorate: |value, _| value.clone(),
+        };
+        let made = maker.changed(EventKind::Added, "/r/a".into(), &Bytes::from_static(b"{}"), 5);
+        let event = CacheEvent::new(EventKind::Modified, made, None);
+        assert_eq!(event.frame(), "{\"type\":\"MODIFIED\",\"object\":{}}\n");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::object::{CacheEvent, CachedObject, EventKind, Maker};
+use super::object::{CacheEvent, EventKind, Made, Maker};
 use super::objects::{Objects, Snapshot};
 
 /// What an event costs besides its bytes, roughly.
@@ -22,7 +22,7 @@ pub(crate) struct Limits {
 
 /// A change as the feed hands it over, made ready outside the lock.
 pub(crate) enum Update {
-    Put(Arc<CachedObject>),
+    Put(Made),
     /// `stored` is the last value, when the store still knew it.
     Delete {
         key: String,
@@ -67,8 +67,7 @@ pub(crate) enum Found {
 }
 
 fn weight(event: &CacheEvent) -> usize {
-    // Twice the object: the watch line holds it once more.
-    2 * event.object.bytes.len() + EVENT_OVERHEAD
+    event.frame().len() + EVENT_OVERHEAD
 }
 
 impl State {
@@ -93,7 +92,7 @@ impl State {
         let mut new = Vec::new();
         for update in updates {
             let (revision, event) = match update {
-                Update::Put(object) => (object.revision, self.put(object)),
+                Update::Put(made) => (made.object.revision, self.put(made)),
                 Update::Delete { key, stored, revision } => {
                     (revision, self.delete(&key, stored.as_ref(), revision, maker))
                 }
@@ -114,24 +113,24 @@ impl State {
         new
     }
 
-    fn put(&mut self, object: Arc<CachedObject>) -> Option<CacheEvent> {
-        let known = self.objects.get(&object.key).map(|known| known.revision);
-        if known.is_some_and(|known| known >= object.revision) {
+    fn put(&mut self, made: Made) -> Option<CacheEvent> {
+        let known = self.objects.get(&made.object.key).map(|known| known.revision);
+        if known.is_some_and(|known| known >= made.object.revision) {
             return None;
         }
-        let previous = self.objects.insert(object.clone());
+        let previous = self.objects.insert(made.object.clone());
         let kind = if previous.is_some() {
             EventKind::Modified
         } else {
             EventKind::Added
         };
-        Some(CacheEvent::new(kind, object, previous))
+        Some(CacheEvent::new(kind, made, previous))
     }
 
     fn delete(&mut self, key: &str, stored: Option<&Bytes>, revision: u64, maker: &Maker) -> Option<CacheEvent> {
         let previous = self.objects.remove(key)?;
-        let object = maker.deleted(&previous, stored, revision);
-        Some(CacheEvent::new(EventKind::Deleted, object, Some(previous)))
+        let made = maker.deleted(&previous, stored, revision);
+        Some(CacheEvent::new(EventKind::Deleted, made, Some(previous)))
     }
 
     fn trim(&mut self, limits: Limits, now: Instant) {

@@ -24,9 +24,13 @@ fn decorate(value: &Bytes, revision: u64) -> Bytes {
 }
 
 fn extract() -> Extract {
-    Arc::new(|value| Attributes {
-        labels: BTreeMap::from([("value".to_owned(), String::from_utf8_lossy(value).into_owned())]),
-        fields: vec![("metadata.size", value.len().to_string())],
+    Arc::new(|served| {
+        let text = String::from_utf8_lossy(served);
+        let (value, _) = text.rsplit_once('@').expect("decorated");
+        Attributes {
+            labels: BTreeMap::from([("value".to_owned(), value.to_owned())]),
+            fields: vec![("metadata.size", value.len().to_string())],
+        }
     })
 }
 
