@@ -95,7 +95,7 @@ fn whatever_happens_it_converges_and_stays() {
 }
 
 #[test]
-fn with_replies_that_are_lost_too() {
+fn with_standbys_that_take_over_and_gates_that_give_up_too() {
     play_all((0..SEEDS).filter(|seed| !seed.is_multiple_of(2)));
 }
 

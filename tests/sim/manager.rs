@@ -10,7 +10,7 @@ use skiff_controllers::{
 };
 
 use crate::api::{Api, Kind, Typed};
-use crate::perform::{collected_wrongly, described, lost, perform};
+use crate::perform::{collected_wrongly, described, lost, made_before, perform};
 use crate::world::{Fault, Mutation};
 
 /// Finished pods that are kept: few, so that the bound is met.
@@ -44,6 +44,8 @@ struct Run {
     decide: Decide,
     actions: VecDeque<Action>,
     status: Option<Action>,
+    /// A creation of which no answer came: it is looked up by name before anything else.
+    doubt: Option<Action>,
     failure: Option<(Failure, bool)>,
     expected: Vec<Expected>,
 }
@@ -256,6 +258,7 @@ impl Manager {
             decide,
             actions,
             status: plan.status,
+            doubt: None,
             failure: None,
             expected: Vec::new(),
         });
@@ -302,19 +305,31 @@ impl Manager {
     /// The next call of a plan under way.
     pub fn advance(&mut self, api: &mut Api, index: usize, fault: Fault, mutation: Option<Mutation>) -> String {
         let run = &mut self.runs[index];
-        let Some(action) = run.actions.pop_front().or_else(|| run.status.take()) else {
+        let doubted = run.doubt.take();
+        let looks = doubted.is_some();
+        let next = doubted.or_else(|| run.actions.pop_front()).or_else(|| run.status.take());
+        let Some(action) = next else {
             self.end(api, index);
             return "nothing left".to_owned();
         };
         let text = format!("{:?} {}: {}", run.job.0, run.job.1, described(&action));
+        if looks && fault != Fault::None {
+            run.doubt = Some(action);
+            return format!("{text}: asked in vain whether it was done");
+        }
         if run.job.0 == Which::Collector {
             collected_wrongly(api, &action);
         }
         let done = match fault {
+            Fault::None if looks => made_before(api, &action).ok_or_else(lost),
             Fault::None => perform(api, &action, mutation),
             Fault::RequestLost => Err(lost()),
             Fault::ReplyLost => perform(api, &action, mutation).and_then(|_| Err(lost())),
         };
+        if done.is_err() && fault != Fault::None && matches!(action, Action::Create { .. }) {
+            run.doubt = Some(action);
+            return format!("{text}: no answer");
+        }
         match done {
             Ok(expected) => run.expected.extend(expected),
             Err(error) => {
@@ -343,7 +358,7 @@ impl Manager {
                 run.failure.get_or_insert((failure, race));
             }
         }
-        if run.actions.is_empty() && run.status.is_none() {
+        if run.actions.is_empty() && run.status.is_none() && run.doubt.is_none() {
             self.end(api, index);
         }
         text

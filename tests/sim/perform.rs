@@ -19,7 +19,7 @@ pub fn perform(api: &mut Api, action: &Action, mutation: Option<Mutation>) -> Re
     let wrote = |resource: &Resource, version| Some(Expected::Version(Kind::of(resource), version));
     match action {
         Action::Create { resource, object, .. } => match api.create(Kind::of(resource), (**object).clone()) {
-            Err(error) if error.reason == "AlreadyExists" && is_ours(api, Kind::of(resource), object) => Ok(None),
+            Err(error) if error.reason == "AlreadyExists" => made_before(api, action).ok_or(error),
             other => other.map(|version| wrote(resource, version)),
         },
         Action::Patch {
@@ -54,17 +54,20 @@ pub fn perform(api: &mut Api, action: &Action, mutation: Option<Mutation>) -> Re
     }
 }
 
-fn is_ours(api: &Api, kind: Kind, object: &Value) -> bool {
+/// The object that a creation may have made earlier, if it is there and ours.
+pub fn made_before(api: &Api, creation: &Action) -> Option<Option<Expected>> {
+    let Action::Create { resource, object, .. } = creation else {
+        return None;
+    };
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or("");
-    let existing = api.get(
-        kind,
-        &ObjectKey::new(text("/metadata/namespace"), text("/metadata/name")),
-    );
-    existing.is_some_and(|existing| {
-        let uid = skiff_controllers::controller_of(existing.typed.meta()).map(|owner| owner.uid.as_str());
-        let wanted = skiff_api::object::controller_of(object).and_then(|owner| owner.get("uid")?.as_str());
-        uid == wanted && existing.typed.meta().deletion_timestamp.is_none()
-    })
+    let key = ObjectKey::new(text("/metadata/namespace"), text("/metadata/name"));
+    let kind = Kind::of(resource);
+    let existing = api.get(kind, &key)?;
+    let meta = existing.typed.meta();
+    let uid = skiff_controllers::controller_of(meta).map(|owner| owner.uid.as_str());
+    let wanted = skiff_api::object::controller_of(object).and_then(|owner| owner.get("uid")?.as_str());
+    let ours = uid == wanted && meta.deletion_timestamp.is_none();
+    ours.then(|| Some(Expected::Version(kind, existing.revision)))
 }
 
 /// Nothing is collected whose owner is there, and not itself waiting for its dependents to go.

@@ -70,8 +70,8 @@ pub struct World {
     pub breaches: Vec<String>,
     pub rng: Rng,
     pub mutation: Option<Mutation>,
-    /// No reply is lost and no key gives up waiting for its own writes: then no set and no deployment may ever have more
-    /// than it was ever asked for. Otherwise a name made from another version can be taken twice.
+    /// No standby takes over and no key gives up waiting for its own writes: then no set and no deployment may ever have
+    /// more than it was ever asked for, whatever replies are lost.
     pub strict: bool,
     most: BTreeMap<String, usize>,
     most_wanted: BTreeMap<String, i64>,
@@ -207,7 +207,7 @@ impl World {
     fn fault(&mut self) -> Fault {
         match self.rng.below(100) {
             0..4 => Fault::RequestLost,
-            4..8 if !self.strict => Fault::ReplyLost,
+            4..8 => Fault::ReplyLost,
             _ => Fault::None,
         }
     }

@@ -1,5 +1,7 @@
 //! The only code that turns an Action into a request.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -14,6 +16,10 @@ use crate::written::Expected;
 const BATCH_FIRST: usize = 1;
 /// Largest batch: more at once gains nothing over one connection.
 const BATCH_MAX: usize = 64;
+/// Pauses between the tries to learn whether a creation was carried out: about as long in all as a key waits for its own
+/// writes.
+const LOOK_PAUSE_FIRST: Duration = Duration::from_millis(20);
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What a plan did.
 #[derive(Debug, Default)]
@@ -108,27 +114,45 @@ impl Executor {
         }
     }
 
+    /// Whether a creation without an answer was carried out is settled by looking at the name. Without that, the next
+    /// plan may see neither the object nor the version of the owner that named it, and make one too many.
     async fn create(&self, resource: &Resource, body: &Value) -> Result<Done, RequestError> {
-        let key = ObjectKey::new(
-            body.pointer("/metadata/namespace")
-                .and_then(Value::as_str)
-                .unwrap_or(""),
-            body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or(""),
-        );
-        match self.requests.create(&collection(resource, &key.namespace), body).await {
-            Ok(written) => Ok(Done::wrote(resource, &written)),
-            Err(error) if error.is_reason("AlreadyExists") => {
-                let existing = self.requests.get(&object(resource, &key)).await?;
-                if controller_uid(&existing) == controller_uid(body) && !is_terminating(&existing) {
-                    Ok(Done {
-                        by_us: false,
-                        expected: None,
-                    })
-                } else {
-                    Err(error)
-                }
+        let key = ObjectKey::new(skiff_api::object::namespace(body), skiff_api::object::name(body));
+        let error = match self.requests.create(&collection(resource, &key.namespace), body).await {
+            Ok(written) => return Ok(Done::wrote(resource, &written)),
+            Err(error) => error,
+        };
+        let in_doubt = error.is_in_doubt();
+        if !in_doubt && !error.is_reason("AlreadyExists") {
+            return Err(error);
+        }
+        let existing = match self.look(&object(resource, &key)).await {
+            Ok(existing) => existing,
+            Err(absent) if in_doubt && absent.is_not_found() => return Err(error),
+            Err(other) => return Err(other),
+        };
+        if controller_uid(&existing) != controller_uid(body) || skiff_api::object::is_terminating(&existing) {
+            return Err(error);
+        }
+        let version = skiff_api::object::resource_version(&existing).parse().ok();
+        Ok(Done {
+            by_us: in_doubt,
+            expected: version.map(|version| Expected::Version {
+                resource: resource.clone(),
+                version,
+            }),
+        })
+    }
+
+    /// Reads an object, again and again while no answer comes.
+    async fn look(&self, path: &str) -> Result<Value, RequestError> {
+        let mut pause = LOOK_PAUSE_FIRST;
+        loop {
+            match self.requests.get(path).await {
+                Err(error) if error.is_in_doubt() && pause <= LOOK_PAUSE_MAX => tokio::time::sleep(pause).await,
+                other => return other,
             }
-            Err(error) => Err(error),
+            pause *= 2;
         }
     }
 
@@ -280,10 +304,6 @@ fn controller_uid(object: &Value) -> Option<&str> {
     skiff_api::object::controller_of(object)
         .and_then(|owner| owner.get("uid"))
         .and_then(Value::as_str)
-}
-
-fn is_terminating(object: &Value) -> bool {
-    skiff_api::object::is_terminating(object)
 }
 
 #[cfg(test)]

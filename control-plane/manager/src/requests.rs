@@ -39,6 +39,13 @@ impl RequestError {
     pub(crate) fn is_not_found(&self) -> bool {
         self.code() == 404
     }
+    /// Nobody has said whether the request was carried out: no answer came, or the API server itself does not know.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        match self {
+            RequestError::Refused { code, .. } => *code == StatusCode::GATEWAY_TIMEOUT.as_u16(),
+            RequestError::Unreachable(_) | RequestError::Answer(_) => true,
+        }
+    }
     /// The namespace is on its way out: whatever was to be made there is not wanted any more.
     pub(crate) fn is_namespace_terminating(&self) -> bool {
         matches!(self, RequestError::Refused { causes, .. } if causes.iter().any(|one| one == NAMESPACE_TERMINATING))

@@ -19,6 +19,9 @@ struct State {
     log: Vec<String>,
     /// Creations are refused with this text.
     refuse_creations: Option<String>,
+    /// So many requests are carried out, or not, and get no answer.
+    lose_replies: usize,
+    lose_requests: usize,
 }
 
 #[derive(Clone, Default)]
@@ -33,7 +36,12 @@ impl FakeApi {
                 let (parts, body) = request.into_parts();
                 let bytes = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
                 let body = serde_json::from_slice(&bytes).unwrap_or_default();
-                let (status, answer) = api.0.lock().unwrap().answer(&parts.method, parts.uri.path(), body);
+                let (status, answer) = api
+                    .0
+                    .lock()
+                    .unwrap()
+                    .receive(&parts.method, parts.uri.path(), body)
+                    .ok_or_else(|| std::io::Error::other("lost"))?;
                 let response = Response::builder()
                     .status(status)
                     .body(Full::new(Bytes::from(answer.to_string())));
@@ -55,6 +63,16 @@ impl FakeApi {
         self.0.lock().unwrap().refuse_creations = Some(message.to_owned());
     }
 
+    /// The next so many requests are carried out, and nobody hears of it.
+    pub(crate) fn lose_replies(&self, count: usize) {
+        self.0.lock().unwrap().lose_replies = count;
+    }
+
+    /// The next so many requests do not arrive.
+    pub(crate) fn lose_requests(&self, count: usize) {
+        self.0.lock().unwrap().lose_requests = count;
+    }
+
     /// `METHOD path` of each request so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.0.lock().unwrap().log.clone()
@@ -74,6 +92,19 @@ impl State {
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         self.objects.insert(path.to_owned(), object.clone());
         object
+    }
+
+    fn receive(&mut self, method: &Method, path: &str, body: Value) -> Option<(u16, Value)> {
+        if let Some(left) = self.lose_requests.checked_sub(1) {
+            self.lose_requests = left;
+            return None;
+        }
+        let answer = self.answer(method, path, body);
+        if let Some(left) = self.lose_replies.checked_sub(1) {
+            self.lose_replies = left;
+            return None;
+        }
+        Some(answer)
     }
 
     fn answer(&mut self, method: &Method, path: &str, body: Value) -> (u16, Value) {

@@ -34,12 +34,29 @@ async fn a_creation_done_twice_is_done_and_a_strangers_name_is_a_collision() {
     let first = executor(&api).run("test", &create).await;
     assert!(first.failure.is_none() && first.expected.len() == 1);
     let second = executor(&api).run("test", &create).await;
-    assert!(second.failure.is_none() && second.expected.is_empty());
+    assert!(second.failure.is_none() && second.expected.len() == 1);
     let other = executor(&api)
         .run("test", &[Action::create(Resource::POD, pod("a", "other"))])
         .await;
     let (failure, race) = other.failure.unwrap();
     assert_eq!((failure.verb, race), (FailedVerb::CreateCollision, false));
+}
+
+#[tokio::test]
+async fn a_creation_without_an_answer_is_looked_up() {
+    let create = [Action::create(Resource::POD, pod("a", "set"))];
+    // The answer to the creation is lost, and then twice that to the question.
+    let api = FakeApi::default();
+    api.lose_replies(3);
+    let done = executor(&api).run("test", &create).await;
+    assert!(done.failure.is_none() && done.expected.len() == 1);
+    // It did not arrive: a failure, with nothing to wait for.
+    let api = FakeApi::default();
+    api.lose_requests(1);
+    let failed = executor(&api).run("test", &create).await;
+    let (failure, race) = failed.failure.unwrap();
+    assert_eq!((failure.verb, race), (FailedVerb::Create, false));
+    assert!(failed.expected.is_empty());
 }
 
 #[tokio::test]
