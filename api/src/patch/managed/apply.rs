@@ -115,7 +115,14 @@ pub fn apply(live: Option<&Value>, applied: &Value, ctx: &WriteContext<'_>, forc
     }
     managers.take_away(&me, &touched, &changes.removed);
     if own != last || last_version.as_deref() != Some(ctx.api_version) {
-        managers.put(me, own, ctx.now);
+        // An apply that only claims what is so already keeps the time of the manager's last change, or has none.
+        let changed = !(touched.is_empty() && changes.removed.is_empty());
+        let time = if changed {
+            ctx.now.to_owned()
+        } else {
+            managers.time_of(&me)
+        };
+        managers.put(me, own, &time);
     }
     write(&mut merged, &managers);
     Ok(merged)
@@ -131,8 +138,7 @@ fn record_past(managers: &mut Managers, before: &Value, ctx: &WriteContext<'_>) 
         subresource: "",
         ..ctx.clone()
     };
-    // Nobody knows when.
-    managers.put(Identity::update(&past), set, "");
+    managers.put(Identity::update(&past), set, ctx.now);
 }
 
 /// Puts a field that this write cannot change back to what it was.

@@ -159,6 +159,15 @@ impl Managers {
             .map(|e| e.identity.api_version.as_str())
     }
 
+    /// When a manager's entry changed last; empty if it has no entry or the entry no time.
+    pub(super) fn time_of(&self, identity: &Identity) -> String {
+        self.entries
+            .iter()
+            .find(|e| e.identity.is_same(identity))
+            .map(|e| e.time.clone())
+            .unwrap_or_default()
+    }
+
     pub(super) fn put(&mut self, identity: Identity, set: Set, time: &str) {
         self.entries.retain(|e| !e.identity.is_same(&identity));
         if !set.is_empty() {

@@ -249,3 +249,20 @@ fn an_object_without_records_belongs_to_its_past() {
         "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.x"
     );
 }
+
+#[test]
+fn an_apply_that_only_claims_has_no_time() {
+    let one = apply(None, &config(json!({"x": "1"})), &config_map("m1"), false).unwrap();
+    let later = WriteContext {
+        now: LATER,
+        ..config_map("m2")
+    };
+    let two = apply(Some(&one), &config(json!({"x": "1"})), &later, false).unwrap();
+    let time = |object: &Value, manager: &str| {
+        let entries = object::list_at(object, "/metadata/managedFields").iter();
+        entries.clone().find(|entry| entry["manager"] == manager).unwrap()["time"].clone()
+    };
+    assert_eq!((time(&two, "m1"), time(&two, "m2")), (json!(NOW), Value::Null));
+    let three = apply(Some(&two), &config(json!({"x": "1", "y": "2"})), &later, false).unwrap();
+    assert_eq!(time(&three, "m2"), json!(LATER));
+}
