@@ -266,3 +266,15 @@ fn an_apply_that_only_claims_has_no_time() {
     let three = apply(Some(&two), &config(json!({"x": "1", "y": "2"})), &later, false).unwrap();
     assert_eq!(time(&three, "m2"), json!(LATER));
 }
+
+#[test]
+fn items_that_share_a_key_are_owned_together() {
+    let context = ctx("m", "", "v1", "Pod");
+    let env = json!([{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]);
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [
+        {"name": "c", "env": env}]}});
+    update(None, &mut pod, &context);
+    let owned = fields(&pod, "m");
+    let owned = owned.pointer("/f:spec/f:containers/k:{\"name\":\"c\"}/f:env").unwrap();
+    check(owned, expect![[r#"{".":{},"k:{\"name\":\"A\"}":{}}"#]]);
+}

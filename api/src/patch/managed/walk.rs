@@ -53,6 +53,15 @@ impl Difference {
         whole
     }
 
+    /// Of items that share a key.
+    fn alike(old: &[&Value], new: &[&Value]) -> Self {
+        let mut alike = Self::default();
+        alike.added.member = old.is_empty();
+        alike.removed.member = new.is_empty();
+        alike.modified.member = !old.is_empty() && !new.is_empty() && old != new;
+        alike
+    }
+
     fn put(&mut self, element: impl Fn() -> PathElement, below: Self) {
         for (parent, child) in [
             (&mut self.added, below.added),
@@ -95,16 +104,21 @@ fn difference(old: Option<&Value>, new: Option<&Value>, shape: Shape) -> Differe
             before.is_none_or(Map::is_empty) && after.is_none_or(Map::is_empty)
         }
         Shape::List(_) => {
-            let mut items: BTreeMap<PathElement, (Option<&Value>, Option<&Value>)> = BTreeMap::new();
+            let mut items: BTreeMap<PathElement, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
             for item in items_of(old) {
-                items.insert(shape.element(item), (Some(item), None));
+                items.entry(shape.element(item)).or_default().0.push(item);
             }
             for item in items_of(new) {
-                items.entry(shape.element(item)).or_default().1 = Some(item);
+                items.entry(shape.element(item)).or_default().1.push(item);
             }
             let is_empty = items.is_empty();
             for (element, (before, after)) in items {
-                result.put(|| element.clone(), difference(before, after, shape.item()));
+                let below = match (before.as_slice(), after.as_slice()) {
+                    ([] | [_], [] | [_]) => difference(before.first().copied(), after.first().copied(), shape.item()),
+                    // Items that share a key cannot be told apart: they are owned together.
+                    _ => Difference::alike(&before, &after),
+                };
+                result.put(|| element.clone(), below);
             }
             is_empty
         }
