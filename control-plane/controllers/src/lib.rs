@@ -14,6 +14,7 @@ mod deployment;
 mod event_expiry;
 mod garbage_collector;
 mod hash;
+mod intake;
 pub mod invariants;
 mod namespace;
 mod namespace_defaults;
@@ -30,6 +31,7 @@ pub use controller::{Context, Controller, FailedVerb, Failure};
 pub use deployment::DeploymentController;
 pub use event_expiry::{NAME as EVENT_EXPIRY, sweep as sweep_events};
 pub use garbage_collector::{GarbageCollector, Graph, GraphNode};
+pub use intake::{trim_metadata, trim_node, trim_pod};
 pub use skiff_api::labels::matches as selects;
 pub use namespace::{
     Content as NamespaceContent, NAME as NAMESPACE_CONTROLLER, World as NamespaceWorld, concerns as namespace_concerns,
@@ -43,6 +45,8 @@ pub use pod_gc::PodGcController;
 pub use replicaset::ReplicaSetController;
 pub use taint_eviction::{TaintEvictionController, no_execute, tolerates};
 
+#[cfg(test)]
+mod second_plans;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

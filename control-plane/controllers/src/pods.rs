@@ -3,6 +3,9 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
+/// Annotation by which a user says which pods are cheap to delete.
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
 pub fn phase(pod: &Pod) -> &str {
     pod.status
         .as_ref()

@@ -12,13 +12,11 @@ use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Event};
 use serde::de::DeserializeOwned;
-use skiff_controllers::{Cache, Caches, Indexed, ObjectKey};
+use skiff_controllers::{Cache, Caches, Indexed, ObjectKey, trim_metadata};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// kubectl's memory of what was applied: as large as the object, and of no use here.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// First and longest pause after a watch that failed; the server is usually in the same process.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -89,11 +87,7 @@ where
     }
 
     fn apply(&self, mut object: K) {
-        let meta = object.metadata_mut();
-        meta.managed_fields = None;
-        if let Some(annotations) = &mut meta.annotations {
-            annotations.remove(LAST_APPLIED);
-        }
+        trim_metadata(object.metadata_mut());
         (self.trim)(&mut object);
         let object = Arc::new(object);
         let old = (self.cache)(&self.caches).write().insert(object.clone());

@@ -4,11 +4,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use k8s_openapi::Metadata;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::runtime::watcher::Config;
-use skiff_controllers::{Caches, DEFAULT_SERVICE_ACCOUNT, GarbageCollector, ObjectKey, ROOT_CA_MAP, Resource};
+use skiff_controllers::{
+    Caches, DEFAULT_SERVICE_ACCOUNT, GarbageCollector, ObjectKey, ROOT_CA_MAP, Resource, trim_node, trim_pod,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -160,7 +161,7 @@ fn start_informers(
     }
     let all = Config::default;
     let (c, s, g) = hear();
-    let nodes = informer!(Api::all(client()), all(), nodes, |_| (), move |old, new| {
+    let nodes = informer!(Api::all(client()), all(), nodes, trim_node, move |old, new| {
         c.node_changed(old, new);
         s.node_changed(old, new);
         tell(&g, &Resource::NODE, old, new);
@@ -236,34 +237,4 @@ fn tell<K: Metadata<Ty = ObjectMeta>>(
     new: Option<&Arc<K>>,
 ) {
     collector.changed(resource, old.map(|old| old.metadata()), new.map(|new| new.metadata()));
-}
-
-/// Drops what neither a controller nor the scheduler reads: it is most of a pod's bytes.
-fn trim_pod(pod: &mut Pod) {
-    let Some(spec) = &mut pod.spec else { return };
-    for container in spec
-        .containers
-        .iter_mut()
-        .chain(spec.init_containers.iter_mut().flatten())
-    {
-        container.env = None;
-        container.env_from = None;
-        container.command = None;
-        container.args = None;
-        container.volume_mounts = None;
-        container.liveness_probe = None;
-        container.readiness_probe = None;
-        container.startup_probe = None;
-        container.security_context = None;
-        container.lifecycle = None;
-    }
-    // The scheduler asks for claims; of other volumes nothing is asked. A volume is 3 KB in memory, so the list shrinks.
-    spec.volumes = spec.volumes.take().and_then(|volumes| {
-        let claims: Vec<_> = volumes
-            .into_iter()
-            .filter(|volume| volume.persistent_volume_claim.is_some())
-            .collect();
-        (!claims.is_empty()).then_some(claims)
-    });
-    spec.security_context = None;
 }

@@ -8,9 +8,6 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::pods;
 
-/// Annotation by which a user says which pods are cheap to delete.
-const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-
 /// The pods, the first to delete first. `related` says how many pods of the same Deployment each node runs.
 pub(super) fn deletion_order<'a>(active: &[&'a Arc<Pod>], related: &BTreeMap<String, usize>) -> Vec<&'a Arc<Pod>> {
     let mut order = active.to_vec();
@@ -50,6 +47,6 @@ fn deletion_cost(pod: &Pod) -> i32 {
     pod.metadata
         .annotations
         .as_ref()
-        .and_then(|map| map.get(DELETION_COST)?.parse().ok())
+        .and_then(|map| map.get(pods::DELETION_COST)?.parse().ok())
         .unwrap_or(0)
 }
