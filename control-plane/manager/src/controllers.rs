@@ -136,6 +136,9 @@ impl Controllers {
             self.namespace_changed(&key);
         }
         self.pod_gc.queue.add(PodGcController::key());
+        if let Some(ipam) = &self.node_ipam {
+            ipam.queue.add(NodeIpamController::key());
+        }
     }
 
     pub(crate) fn deployment_changed(&self, old: Option<&Arc<Deployment>>, new: Option<&Arc<Deployment>>) {
@@ -263,9 +266,6 @@ impl Controllers {
     fn wake_node(&self, key: &ObjectKey) {
         self.node_lifecycle.queue.add(key.clone());
         self.taint_eviction.queue.add(key.clone());
-        if let Some(ipam) = &self.node_ipam {
-            ipam.queue.add(NodeIpamController::key());
-        }
     }
 
     /// A node's lease: a heartbeat is noted and wakes nobody, unless the node was given up.
