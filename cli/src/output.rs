@@ -77,12 +77,18 @@ impl Progress {
         let _ = std::io::stderr().flush();
     }
 
-    /// Clears the line and says how long it all took, in seconds.
+    /// How long it all took, in seconds.
     pub fn done(self) -> f64 {
-        if self.terminal {
+        self.started.elapsed().as_secs_f64()
+    }
+}
+
+/// Clears the line, whether what was waited for came or an error is about to be printed.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.terminal && !self.last.is_empty() {
             eprint!("\r\x1b[2K");
         }
-        self.started.elapsed().as_secs_f64()
     }
 }
 
