@@ -55,7 +55,6 @@ pub fn run() -> Result<()> {
         .split_whitespace()
         .find(|w| w.starts_with("http://"))
         .context("skiff run named no URL")?;
-    eprintln!("$ kubectl get pods -o wide");
     shell::run(kubectl(&kubeconfig).args(["get", "pods", "-o", "wide"]))?;
     eprintln!("$ curl {url}");
     let answer = get(url)?;
