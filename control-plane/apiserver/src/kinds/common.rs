@@ -22,6 +22,22 @@ macro_rules! resource {
 }
 pub(crate) use resource;
 
+/// What the four RBAC kinds have in common besides: loose names, PUT creates, validated wholly on update.
+macro_rules! rbac_rules {
+    () => {
+        fn name_rule(&self) -> crate::strategy::NameRule {
+            crate::strategy::NameRule::PathSegment
+        }
+        fn allows_create_on_update(&self) -> bool {
+            true
+        }
+        fn metadata_checks(&self) -> usize {
+            4
+        }
+    };
+}
+pub(crate) use rbac_rules;
+
 pub(crate) const NAME: Column = Column {
     name: "Name",
     kind: "string",

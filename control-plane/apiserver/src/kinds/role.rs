@@ -4,9 +4,9 @@ use serde_json::Value;
 use skiff_api::field::{FieldErrors, Path};
 use skiff_api::object::{list_at, str_at};
 
-use super::common::{NAME, date, name, resource};
+use super::common::{NAME, date, name, rbac_rules, resource};
 use super::validate::label_selector;
-use crate::strategy::{Column, NameRule, Strategy};
+use crate::strategy::{Column, Strategy};
 
 const COLUMNS: &[Column] = &[NAME, date("Created At")];
 
@@ -22,21 +22,13 @@ fn no_rules_is_null(object: &mut Value) {
 
 impl Strategy for RoleStrategy {
     resource!("rbac.authorization.k8s.io", "v1", "roles");
+    rbac_rules!();
 
     fn apply_defaults(&self, object: &mut Value) {
         no_rules_is_null(object);
     }
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         rules(object, true, errors);
-    }
-    fn name_rule(&self) -> NameRule {
-        NameRule::PathSegment
-    }
-    fn allows_create_on_update(&self) -> bool {
-        true
-    }
-    fn metadata_checks(&self) -> usize {
-        4
     }
     fn columns(&self) -> &'static [Column] {
         COLUMNS
@@ -48,6 +40,7 @@ impl Strategy for RoleStrategy {
 
 impl Strategy for ClusterRoleStrategy {
     resource!("rbac.authorization.k8s.io", "v1", "clusterroles");
+    rbac_rules!();
 
     fn apply_defaults(&self, object: &mut Value) {
         no_rules_is_null(object);
@@ -67,15 +60,6 @@ impl Strategy for ClusterRoleStrategy {
                 label_selector(errors, &path.index(i), Some(selector));
             }
         }
-    }
-    fn name_rule(&self) -> NameRule {
-        NameRule::PathSegment
-    }
-    fn allows_create_on_update(&self) -> bool {
-        true
-    }
-    fn metadata_checks(&self) -> usize {
-        4
     }
     fn columns(&self) -> &'static [Column] {
         COLUMNS

@@ -5,9 +5,9 @@ use skiff_api::field::{FieldErrors, Path};
 use skiff_api::names;
 use skiff_api::object::{self, list_at, str_at};
 
-use super::common::{AGE, NAME, age, each_mut, name, resource, text, wide};
+use super::common::{AGE, NAME, age, each_mut, name, rbac_rules, resource, text, wide};
 use super::validate::{invalid_each, invalid_raw, required};
-use crate::strategy::{Column, NameRule, Strategy};
+use crate::strategy::{Column, Strategy};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 const COLUMNS: &[Column] = &[
@@ -24,6 +24,7 @@ pub struct ClusterRoleBindingStrategy;
 
 impl Strategy for RoleBindingStrategy {
     resource!("rbac.authorization.k8s.io", "v1", "rolebindings");
+    rbac_rules!();
 
     fn apply_defaults(&self, object: &mut Value) {
         defaults(object);
@@ -35,15 +36,6 @@ impl Strategy for RoleBindingStrategy {
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
         role_ref_is_fixed(new, old, errors);
     }
-    fn name_rule(&self) -> NameRule {
-        NameRule::PathSegment
-    }
-    fn allows_create_on_update(&self) -> bool {
-        true
-    }
-    fn metadata_checks(&self) -> usize {
-        4
-    }
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }
@@ -54,6 +46,7 @@ impl Strategy for RoleBindingStrategy {
 
 impl Strategy for ClusterRoleBindingStrategy {
     resource!("rbac.authorization.k8s.io", "v1", "clusterrolebindings");
+    rbac_rules!();
 
     fn apply_defaults(&self, object: &mut Value) {
         defaults(object);
@@ -64,15 +57,6 @@ impl Strategy for ClusterRoleBindingStrategy {
     }
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
         role_ref_is_fixed(new, old, errors);
-    }
-    fn name_rule(&self) -> NameRule {
-        NameRule::PathSegment
-    }
-    fn allows_create_on_update(&self) -> bool {
-        true
-    }
-    fn metadata_checks(&self) -> usize {
-        4
     }
     fn columns(&self) -> &'static [Column] {
         COLUMNS
