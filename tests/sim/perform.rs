@@ -67,7 +67,7 @@ pub fn made_before(api: &Api, creation: &Action) -> Option<Option<Expected>> {
     let uid = skiff_controllers::controller_of(meta).map(|owner| owner.uid.as_str());
     let wanted = skiff_api::object::controller_of(object).and_then(|owner| owner.get("uid")?.as_str());
     let ours = uid == wanted && meta.deletion_timestamp.is_none();
-    ours.then(|| Some(Expected::Version(kind, existing.revision)))
+    ours.then_some(Some(Expected::Version(kind, existing.revision)))
 }
 
 /// Nothing is collected whose owner is there, and not itself waiting for its dependents to go.

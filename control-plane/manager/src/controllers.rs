@@ -317,3 +317,6 @@ fn ready_heartbeat(node: &Node) -> String {
         at.map(|at| at.0.to_string()).unwrap_or_default()
     )
 }
+
+#[cfg(test)]
+mod tests;

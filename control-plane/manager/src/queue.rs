@@ -72,6 +72,17 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.lock().failures.remove(key);
     }
 
+    /// Every key that is ready, taken out and done with.
+    #[cfg(test)]
+    pub(crate) fn drain(&self) -> Vec<K> {
+        let mut state = self.lock();
+        let keys: Vec<K> = state.ready.drain(..).collect();
+        keys.iter().for_each(|key| {
+            state.queued.remove(key);
+        });
+        keys
+    }
+
     /// The next key; it is the caller's until [`Queue::done`].
     pub(crate) async fn next(&self) -> K {
         loop {
