@@ -307,7 +307,9 @@ impl Manager {
         let run = &mut self.runs[index];
         let doubted = run.doubt.take();
         let looks = doubted.is_some();
-        let next = doubted.or_else(|| run.actions.pop_front()).or_else(|| run.status.take());
+        let next = doubted
+            .or_else(|| run.actions.pop_front())
+            .or_else(|| run.status.take());
         let Some(action) = next else {
             self.end(api, index);
             return "nothing left".to_owned();

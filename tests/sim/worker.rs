@@ -159,7 +159,11 @@ impl Worker {
         for action in step.actions {
             match action {
                 Action::Finish => self.finishing = true,
-                Action::PrepareVolumes | Action::PullImage { .. } | Action::PreStop { .. } | Action::Probe { .. } => {
+                Action::PrepareVolumes
+                | Action::PullImage { .. }
+                | Action::PostStart { .. }
+                | Action::PreStop { .. }
+                | Action::Probe { .. } => {
                     self.background.push(action);
                 }
                 other => self.inline.push_back(other),
@@ -218,6 +222,11 @@ impl Worker {
                     },
                 }
             }
+            Action::PostStart { container, attempt } => Outcome::PostStarted {
+                container: container.clone(),
+                attempt: *attempt,
+                problem: (!well).then(|| "not now".to_owned()),
+            },
             Action::PreStop { container, .. } => Outcome::HookDone {
                 container: container.clone(),
             },

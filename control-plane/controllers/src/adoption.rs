@@ -3,8 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
 
-use skiff_api::labels;
 use crate::plan::{Action, Resource, Target};
+use skiff_api::labels;
 
 /// What becomes of a candidate child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

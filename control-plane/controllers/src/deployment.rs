@@ -17,8 +17,8 @@ use self::rollout::Rollout;
 use crate::adoption::{self, Claim};
 use crate::caches::Caches;
 use crate::controller::{Context, Controller};
-use skiff_api::labels;
 use crate::plan::{Action, EventDraft, ObjectKey, Plan, Regarding, Report, Resource};
+use skiff_api::labels;
 
 /// Everything a Deployment's plan may look at.
 #[derive(Debug, Clone)]

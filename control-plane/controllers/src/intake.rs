@@ -275,7 +275,8 @@ status:
                 ],
                 "phase": "Running"
               }
-            }"#]].assert_eq(&serde_json::to_string_pretty(&pod).unwrap());
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&pod).unwrap());
         assert_eq!(pods::restarts_max(&pod), restarts);
         let once = pod.clone();
         trim_pod(&mut pod);
@@ -291,10 +292,8 @@ status: {images: [{names: [x]}], allocatable: {cpu: '1'}}",
         .clone();
         trim_metadata(&mut node.metadata);
         trim_node(&mut node);
-        let kept: Node = (*from_yaml::<Node>(
-            "metadata: {name: n, annotations: {a: b}}\nstatus: {allocatable: {cpu: '1'}}",
-        ))
-        .clone();
+        let kept: Node =
+            (*from_yaml::<Node>("metadata: {name: n, annotations: {a: b}}\nstatus: {allocatable: {cpu: '1'}}")).clone();
         assert_eq!(node, kept);
     }
 }

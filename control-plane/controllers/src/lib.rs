@@ -32,7 +32,6 @@ pub use deployment::DeploymentController;
 pub use event_expiry::{NAME as EVENT_EXPIRY, sweep as sweep_events};
 pub use garbage_collector::{GarbageCollector, Graph, GraphNode};
 pub use intake::{trim_metadata, trim_node, trim_pod};
-pub use skiff_api::labels::matches as selects;
 pub use namespace::{
     Content as NamespaceContent, NAME as NAMESPACE_CONTROLLER, World as NamespaceWorld, concerns as namespace_concerns,
     reconcile as reconcile_namespace,
@@ -43,6 +42,7 @@ pub use node_lifecycle::NodeLifecycleController;
 pub use plan::{Action, DeleteOptions, EventDraft, ObjectKey, Outcome, Plan, Regarding, Report, Resource, Target};
 pub use pod_gc::PodGcController;
 pub use replicaset::ReplicaSetController;
+pub use skiff_api::labels::matches as selects;
 pub use taint_eviction::{TaintEvictionController, no_execute, tolerates};
 
 #[cfg(test)]

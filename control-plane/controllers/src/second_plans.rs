@@ -202,9 +202,7 @@ fn what_cleans_up_comes_to_rest() {
         "{name: dep, namespace: d, uid: dep, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: own, uid: own}]}",
     );
     caches.graph_mut().set_served(vec![Resource::CONFIG_MAP]);
-    caches
-        .graph_mut()
-        .insert(GraphNode::new(&Resource::CONFIG_MAP, &child));
+    caches.graph_mut().insert(GraphNode::new(&Resource::CONFIG_MAP, &child));
     assert_eq!(settle(&GarbageCollector, &caches, &ObjectKey::cluster("dep")), 1);
 }
 

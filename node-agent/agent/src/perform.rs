@@ -36,7 +36,11 @@ pub(crate) enum Failure {
 pub(crate) fn is_background(action: &Action) -> bool {
     matches!(
         action,
-        Action::PrepareVolumes | Action::PullImage { .. } | Action::PreStop { .. } | Action::Probe { .. }
+        Action::PrepareVolumes
+            | Action::PullImage { .. }
+            | Action::PostStart { .. }
+            | Action::PreStop { .. }
+            | Action::Probe { .. }
     )
 }
 
@@ -130,15 +134,28 @@ impl Job {
                 (Err(message), _) => images::failed(container, "CreateContainerError", message),
                 (_, None) => images::failed(container, "CreateContainerError", "no such container in the pod"),
             },
+            Action::PostStart { container, attempt } => {
+                let spec = self.container(container);
+                let result = match spec.as_ref().and_then(|spec| Some((spec, spec::post_start(spec)?))) {
+                    Some((spec, hook)) => hooks::post_start(spec, hook, self.memory.pod_ip.as_deref()).await,
+                    None => Ok(()),
+                };
+                Outcome::PostStarted {
+                    container: container.clone(),
+                    attempt: *attempt,
+                    problem: result.err(),
+                }
+            }
             Action::PreStop {
                 container,
                 timeout_seconds,
             } => {
-                if let Some(spec) = self.container(container) {
+                let spec = self.container(container);
+                if let Some((spec, hook)) = spec.as_ref().and_then(|spec| Some((spec, spec::pre_stop(spec)?))) {
                     let limit = Duration::from_secs(*timeout_seconds);
                     let pod_ip = self.memory.pod_ip.as_deref();
-                    if let Err(why) = hooks::pre_stop(&spec, pod_ip, limit).await {
-                        self.ctx.events.pod(&self.pod, hooks::failed(container, &why));
+                    if let Err(why) = hooks::run(spec, hook, pod_ip, limit).await {
+                        self.ctx.events.pod(&self.pod, texts::pre_stop_failed(container, &why));
                     }
                 }
                 Outcome::HookDone {

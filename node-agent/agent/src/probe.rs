@@ -103,7 +103,7 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
-/// Also used for preStop hooks.
+/// Also used for hooks.
 pub(crate) async fn http_get(
     container: &Container,
     action: &HTTPGetAction,

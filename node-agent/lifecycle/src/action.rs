@@ -35,6 +35,11 @@ pub enum Action {
     StartContainer {
         container: String,
     },
+    /// In the background; answered by `Outcome::PostStarted`.
+    PostStart {
+        container: String,
+        attempt: u32,
+    },
     /// In the background; answered by `Outcome::HookDone`.
     PreStop {
         container: String,
@@ -64,6 +69,7 @@ pub enum Action {
 pub enum Operation {
     Volumes,
     Image(String),
+    PostStart(String),
     PreStop(String),
     Probe(String, ProbeKind),
 }
@@ -101,6 +107,13 @@ pub enum Outcome {
         attempt: u32,
         message: String,
     },
+    /// The postStart hook returned; `problem` says why it failed.
+    PostStarted {
+        container: String,
+        attempt: u32,
+        problem: Option<String>,
+    },
+    /// The preStop hook returned, well or not.
     HookDone {
         container: String,
     },

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::containers::{PULL_ERROR_SHOWN, has_started};
+use crate::containers::{PULL_ERROR_SHOWN, has_started, is_up};
 use crate::memory::{BackOff, ContainerMemory, PodMemory};
 use crate::observed::{ContainerPhase, ContainerView};
 use crate::probes::is_ready;
@@ -104,6 +104,8 @@ impl Builder<'_> {
                     last,
                 )
             }
+            // To users a container starts until its postStart hook is through.
+            ContainerPhase::Running if !is_up(self.state, self.container) => (self.creating(), last),
             ContainerPhase::Running => {
                 let running = ContainerStateRunning {
                     started_at: current.started_at.map(Time),

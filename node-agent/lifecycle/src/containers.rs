@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use crate::action::{Action, Operation};
-use crate::memory::{BackOff, PodMemory};
+use crate::memory::{BackOff, ContainerMemory, PodMemory};
 use crate::observed::ContainerPhase;
 use crate::spec::{self, Role};
 use crate::step::Plan;
-use crate::{probes, texts};
+use crate::{probes, termination, texts};
 
 /// Containers of a pod that is to be running.
 pub(crate) fn run(plan: &mut Plan<'_>) {
@@ -71,12 +71,17 @@ fn init_succeeded(memory: &PodMemory, container: &Container) -> bool {
     current.is_some_and(|current| current.has_exited() && current.exit_code == 0)
 }
 
-/// Running, and its startup probe (if any) has succeeded.
+/// Running, and its postStart hook, if any, has succeeded.
+pub(crate) fn is_up(state: &ContainerMemory, container: &Container) -> bool {
+    state.is_running() && (spec::post_start(container).is_none() || state.post_start == Some(true))
+}
+
+/// Up, and its startup probe (if any) has succeeded.
 pub(crate) fn has_started(memory: &PodMemory, container: &Container) -> bool {
     let Some(state) = memory.container(&container.name) else {
         return false;
     };
-    state.is_running()
+    is_up(state, container)
         && (container.startup_probe.is_none()
             || state
                 .probe(crate::ProbeKind::Startup)
@@ -103,7 +108,10 @@ fn keep_running(plan: &mut Plan<'_>, role: Role, container: &Container) {
             ContainerPhase::Created => plan.actions.push(Action::StartContainer {
                 container: container.name.clone(),
             }),
-            ContainerPhase::Running => probes::run(plan, role, container),
+            ContainerPhase::Running => match is_up(plan.memory.container_mut(&container.name), container) {
+                true => probes::run(plan, role, container),
+                false => post_start(plan, container, current.attempt),
+            },
             ContainerPhase::Exited => {
                 if spec::restarts(plan.spec, role, container, &current) {
                     start(plan, container, current.finished_at.or(Some(plan.now)));
@@ -111,6 +119,41 @@ fn keep_running(plan: &mut Plan<'_>, role: Role, container: &Container) {
             }
         },
     }
+}
+
+/// Runs the hook of a container that has just started; one whose hook failed is ended.
+fn post_start(plan: &mut Plan<'_>, container: &Container, attempt: u32) {
+    let name = container.name.clone();
+    let state = plan.memory.container_mut(&name);
+    if state.stop.is_some() {
+        return termination::stop_again(plan, container);
+    }
+    if state.post_start == Some(false) {
+        plan.events.push(texts::killing_after_post_start(&name));
+        let grace = spec::grace_period_seconds(plan.pod);
+        return termination::stop(plan, container, grace);
+    }
+    plan.wait_for(format!("postStart hook of {name}"));
+    let action = Action::PostStart {
+        container: name.clone(),
+        attempt,
+    };
+    plan.begin(Operation::PostStart(name), action);
+}
+
+/// A container whose postStart hook has not succeeded yet: as long as there is one, no other is started.
+fn starting<'a>(plan: &Plan<'a>) -> Option<&'a Container> {
+    let mut hooked = spec::containers(plan.spec)
+        .map(|(_, container)| container)
+        .filter(|container| spec::post_start(container).is_some());
+    hooked.find(|container| {
+        let state = plan.memory.container(&container.name);
+        let is_held = state.is_some_and(|state| state.is_running() && !is_up(state, container));
+        let start = Action::StartContainer {
+            container: container.name.clone(),
+        };
+        is_held || plan.actions.contains(&start)
+    })
 }
 
 /// Starts the next attempt as soon as back-off, volumes, sandbox and image allow it.
@@ -145,6 +188,9 @@ fn start(plan: &mut Plan<'_>, container: &Container, exited_at: Option<jiff::Tim
     }
     if !has_image || !has_sandbox || !plan.memory.volumes_ready {
         return;
+    }
+    if let Some(other) = starting(plan) {
+        return plan.wait_for(format!("postStart hook of {}", other.name));
     }
     let leftover = plan.sandbox_view().is_some_and(|view| {
         view.containers

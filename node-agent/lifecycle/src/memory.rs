@@ -85,6 +85,8 @@ pub struct ContainerMemory {
     pub pull_back_off_told: bool,
     pub problem: Option<Problem>,
     pub probes: BTreeMap<ProbeKind, ProbeMemory>,
+    /// Whether the postStart hook of this attempt went well, once it returned.
+    pub post_start: Option<bool>,
     pub stop: Option<Stop>,
     pub pre_stop_done: bool,
 }
@@ -210,6 +212,7 @@ impl ContainerMemory {
                     self.crash_back_off = Some(BackOff::next(self.crash_back_off.as_ref(), now));
                 }
                 self.probes.clear();
+                self.post_start = None;
                 self.stop = None;
                 self.pre_stop_done = false;
                 self.back_off_told = false;

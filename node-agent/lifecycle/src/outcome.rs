@@ -85,6 +85,26 @@ impl PodMemory {
                 self.start_failed(container, *attempt, message, now);
                 vec![texts::error(container, message)]
             }
+            Outcome::PostStarted {
+                container,
+                attempt,
+                problem,
+            } => {
+                self.in_flight.remove(&Operation::PostStart(container.clone()));
+                let state = self.container_mut(container);
+                // An answer about an attempt that has ended since says nothing about the one at hand.
+                if state
+                    .current
+                    .as_ref()
+                    .is_some_and(|current| current.attempt == *attempt)
+                {
+                    state.post_start = Some(problem.is_none());
+                }
+                problem
+                    .iter()
+                    .map(|why| texts::post_start_failed(container, why))
+                    .collect()
+            }
             Outcome::HookDone { container } => {
                 self.in_flight.remove(&Operation::PreStop(container.clone()));
                 self.container_mut(container).pre_stop_done = true;

@@ -69,6 +69,8 @@ fn container(status: &ContainerStatus) -> ContainerMemory {
     let last = if state.waiting.is_some() { None } else { last };
     let last = last.map(|last| view(status, attempt.saturating_sub(1), Some(last)));
     ContainerMemory {
+        // It shows as running only after its hook.
+        post_start: state.running.as_ref().map(|_| true),
         current: Some(current),
         last,
         ..ContainerMemory::default()

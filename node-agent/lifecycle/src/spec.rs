@@ -1,6 +1,6 @@
 //! Reading a pod's spec: which containers there are, in which role, and what their policies say.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod, PodSpec, Probe};
 
 use crate::action::ProbeKind;
 use crate::observed::ContainerView;
@@ -81,6 +81,14 @@ pub fn probe(container: &Container, kind: ProbeKind) -> Option<&Probe> {
         ProbeKind::Liveness => container.liveness_probe.as_ref(),
         ProbeKind::Readiness => container.readiness_probe.as_ref(),
     }
+}
+
+pub fn post_start(container: &Container) -> Option<&LifecycleHandler> {
+    container.lifecycle.as_ref()?.post_start.as_ref()
+}
+
+pub fn pre_stop(container: &Container) -> Option<&LifecycleHandler> {
+    container.lifecycle.as_ref()?.pre_stop.as_ref()
 }
 
 /// The grace period that applies when the pod is stopped now.

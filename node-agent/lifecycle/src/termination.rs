@@ -82,10 +82,7 @@ fn after(at: Timestamp, seconds: i64) -> Timestamp {
 fn stop_by(plan: &mut Plan<'_>, container: &Container, force_at: Timestamp, tell: bool) {
     let now = plan.now;
     let name = container.name.clone();
-    let has_hook = container
-        .lifecycle
-        .as_ref()
-        .is_some_and(|lifecycle| lifecycle.pre_stop.is_some());
+    let has_hook = spec::pre_stop(container).is_some();
     let state = plan.memory.container_mut(&name);
     let hook_done = !has_hook || state.pre_stop_done || !state.is_running();
     let stop = match &mut state.stop {

@@ -100,6 +100,35 @@ pub fn killing_after_probe(container: &str, kind: ProbeKind, will_restart: bool)
     event(EventKind::Normal, "Killing", message, Some(container))
 }
 
+/// Kubelet leaves the reason out of the event; here it is what tells that a module has no exec.
+pub fn post_start_failed(container: &str, why: &str) -> PodEvent {
+    event(
+        EventKind::Warning,
+        "FailedPostStartHook",
+        format!("PostStartHook failed: {why}"),
+        Some(container),
+    )
+}
+
+/// Kubelet's message for this is its reason code.
+pub fn killing_after_post_start(container: &str) -> PodEvent {
+    event(
+        EventKind::Normal,
+        "Killing",
+        "FailedPostStartHook".to_owned(),
+        Some(container),
+    )
+}
+
+pub fn pre_stop_failed(container: &str, why: &str) -> PodEvent {
+    event(
+        EventKind::Warning,
+        "FailedPreStopHook",
+        format!("PreStopHook failed: {why}"),
+        Some(container),
+    )
+}
+
 pub fn unhealthy(container: &str, kind: ProbeKind, output: &str) -> PodEvent {
     let message = format!("{} probe failed: {output}", kind.word());
     event(EventKind::Warning, "Unhealthy", message, Some(container))

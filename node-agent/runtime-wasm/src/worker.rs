@@ -33,6 +33,7 @@ mod identity;
 mod log_stream;
 mod logs;
 mod memory;
+mod mounts;
 mod net;
 mod outgoing;
 mod program;

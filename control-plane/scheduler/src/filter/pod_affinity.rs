@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::PodAffinityTerm;
 
 use super::{Search, Unfit};
 use crate::cluster::Cluster;
-use skiff_api::labels;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
+use skiff_api::labels;
 
 /// Pods counted by term and place; places are values of the term's topology key.
 #[derive(Debug, Default)]
@@ -79,7 +79,10 @@ fn selects(cluster: &Cluster, owner: &PodInfo, term: &PodAffinityTerm, other: &P
     };
     let value = |pod: &PodInfo, key: &str| pod.labels().and_then(|labels| labels.get(key).cloned());
     in_scope
-        && term.label_selector.as_ref().is_some_and(|selector| labels::matches(selector, other.labels()))
+        && term
+            .label_selector
+            .as_ref()
+            .is_some_and(|selector| labels::matches(selector, other.labels()))
         && term
             .match_label_keys
             .iter()

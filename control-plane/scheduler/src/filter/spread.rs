@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 
 use super::{Search, Unfit, affinity, taints};
 use crate::cluster::Cluster;
-use skiff_api::labels;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
+use skiff_api::labels;
 
 /// Matching pods of each place, for each hard constraint.
 #[derive(Debug, Default)]
@@ -74,7 +74,10 @@ fn is_counted(pod: &PodInfo, constraint: &TopologySpreadConstraint, other: &PodI
     let value = |pod: &PodInfo, key: &str| pod.labels().and_then(|labels| labels.get(key).cloned());
     other.namespace() == pod.namespace()
         && !other.is_terminating()
-        && constraint.label_selector.as_ref().is_some_and(|selector| labels::matches(selector, other.labels()))
+        && constraint
+            .label_selector
+            .as_ref()
+            .is_some_and(|selector| labels::matches(selector, other.labels()))
         && constraint
             .match_label_keys
             .iter()

@@ -137,3 +137,21 @@ async fn volumes_and_variables_come_from_the_api() {
     assert_eq!(read(1, "namespace"), "default");
     assert!(read(1, "ca.crt").starts_with("-----BEGIN CERTIFICATE"));
 }
+
+#[tokio::test]
+async fn an_exec_hook_after_the_start_ends_the_container_and_says_why() {
+    let harness = Harness::start().await;
+    let hook = json!({ "postStart": { "exec": { "command": ["true"] } } });
+    harness.create(
+        "web",
+        json!({ "restartPolicy": "Never", "containers": [{ "name": "web", "image": "hello:v1", "lifecycle": hook }] }),
+    );
+    harness
+        .eventually("the pod's end", || harness.pod("web")["status"]["phase"] == "Failed")
+        .await;
+    let told = "FailedPostStartHook PostStartHook failed: exec hooks are not available for WASM containers, use sleep or \
+                httpGet";
+    harness
+        .eventually("the event", || harness.api.events().iter().any(|event| event == told))
+        .await;
+}

@@ -11,7 +11,7 @@ initContainers:
 - {name: side, image: i, restartPolicy: Always}
 containers:
 - {name: web, image: i, readinessProbe: {tcpSocket: {port: 1}}, livenessProbe: {tcpSocket: {port: 1}, failureThreshold: 1}}
-- {name: two, image: i, lifecycle: {preStop: {sleep: {seconds: 1}}}}";
+- {name: two, image: i, lifecycle: {preStop: {sleep: {seconds: 1}}, postStart: {sleep: {seconds: 1}}}}";
 
 const NAMES: [&str; 4] = ["init", "side", "web", "two"];
 
@@ -31,6 +31,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => name.clone().prop_map(|name| Happening::Line(format!("noconfig {name} x"))),
         1 => name.clone().prop_map(|name| Happening::Line(format!("nostart {name}"))),
         1 => line("hook two"),
+        2 => line("poststart two ok"),
+        1 => line("poststart two no"),
         1 => line("probe web readiness ok"),
         1 => line("probe web liveness ok"),
         1 => line("probe web liveness no"),

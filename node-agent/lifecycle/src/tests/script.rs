@@ -115,6 +115,15 @@ impl World {
                     message: "boom".to_owned(),
                 }
             }
+            ["poststart", name, result] => Outcome::PostStarted {
+                container: name.to_owned(),
+                attempt: self
+                    .memory
+                    .container(name)
+                    .and_then(|container| container.current.as_ref())
+                    .map_or(0, |current| current.attempt),
+                problem: (result != "ok").then(|| result.to_owned()),
+            },
             ["hook", name] => Outcome::HookDone {
                 container: name.to_owned(),
             },
@@ -288,6 +297,7 @@ fn named(action: &Action) -> String {
         } => {
             format!("StopContainer {container} {grace_period_seconds}s")
         }
+        Action::PostStart { container, attempt } => format!("PostStart {container}/{attempt}"),
         Action::PreStop { container, .. } => format!("PreStop {container}"),
         Action::Probe { container, kind } => format!("Probe {container} {kind:?}"),
         other => format!("{other:?}"),

@@ -245,3 +245,62 @@ containers:
         }"#]]
     .assert_eq(&text);
 }
+
+#[test]
+fn a_container_runs_once_its_hook_returned_and_the_next_starts_after_it() {
+    let spec = "
+containers:
+- {name: web, image: i, lifecycle: {postStart: {sleep: {seconds: 3}}}, readinessProbe: {tcpSocket: {port: 80}}}
+- {name: two, image: i}";
+    let script =
+        "0s\n0s image web\n0s image two\n3s poststart web ok\n4s probe web readiness ok\n5s exit two 0\n5s image two";
+    expect![[r#"
+        0s                             | PrepareVolumes, PullImage web/0, CreateSandbox, PullImage two/0
+                                        | Pending; web: ContainerCreating; two: ContainerCreating
+        0s    image web                | CreateContainer web/0, StartContainer web, PostStart web/0
+                                        | Pending; web: ContainerCreating; two: ContainerCreating
+        0s    image two                | 
+                                        | Pending; web: ContainerCreating; two: ContainerCreating
+        3s    poststart web ok         | Probe web Readiness, CreateContainer two/0, StartContainer two
+                                        | Running; web: running; two: running
+        4s    probe web readiness ok   | 
+                                        | Running ready; web: running; two: running  wake 14s
+        5s    exit two 0               | PullImage two/1
+                                        | Running; web: running; two: Completed 0  wake 14s
+        5s    image two                | CreateContainer two/1, StartContainer two
+                                        | Running ready; web: running; two: running x1 last Completed 0  wake 14s
+    "#]]
+    .assert_eq(&play(spec, script));
+}
+
+#[test]
+fn a_container_whose_hook_fails_is_ended_and_starts_again() {
+    let spec = "containers: [{name: web, image: i, lifecycle: {postStart: {sleep: {seconds: 3}}}}]";
+    let script = "0s\n0s image web\n1s poststart web no\n1s restart\n2s exit web 143\n2s image web\n3s exit web 0\n\
+                  13s image web\n13s restart\n14s poststart web ok\n14s restart";
+    expect![[r#"
+        0s                             | PrepareVolumes, PullImage web/0, CreateSandbox
+                                        | Pending; web: ContainerCreating
+        0s    image web                | CreateContainer web/0, StartContainer web, PostStart web/0
+                                        | Pending; web: ContainerCreating
+                                        ! FailedPostStartHook PostStartHook failed: no
+        1s    poststart web no         | ! Killing FailedPostStartHook, StopContainer web 30s
+                                        | Pending; web: ContainerCreating  wake 41s
+        1s    restart                  | PrepareVolumes
+                                        | Pending; web: ContainerCreating  wake 41s
+        2s    exit web 143             | PullImage web/1
+                                        | Running; web: Error 143
+        2s    image web                | CreateContainer web/1, StartContainer web, PostStart web/1
+                                        | Running; web: ContainerCreating x1 last Error 143
+        3s    exit web 0               | ! BackOff Back-off restarting failed container web in pod web_default(uid)
+                                        | Running; web: CrashLoopBackOff (back-off 10s restarting failed container=web pod=web_default(uid)) x1 last Completed 0  wake 13s
+        13s   image web                | CreateContainer web/2, StartContainer web
+                                        | Running; web: ContainerCreating x2 last Completed 0
+        13s   restart                  | PrepareVolumes, PostStart web/2
+                                        | Running; web: ContainerCreating x2 last Completed 0
+        14s   poststart web ok         | 
+                                        | Running ready; web: running x2 last Completed 0
+        14s   restart                  | PrepareVolumes
+                                        | Running ready; web: running x2 last Completed 0
+    "#]].assert_eq(&play(spec, script));
+}

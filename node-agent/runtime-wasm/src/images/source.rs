@@ -22,6 +22,8 @@ pub struct ImageReference {
 
 /// The registry of references that name none.
 const DEFAULT_REGISTRY: &str = "docker.io";
+/// Where that registry keeps the repositories that are named by one word.
+const OFFICIAL_PREFIX: &str = "library/";
 /// Longest repository name, registry included; the OCI distribution specification's own bound.
 const NAME_CHARACTERS_MAX: usize = 255;
 const TAG_CHARACTERS_MAX: usize = 128;
@@ -52,8 +54,11 @@ impl ImageReference {
         }
         let (registry, repository) = match name.split_once('/') {
             Some((first, rest)) if first == "localhost" || first.contains(['.', ':']) => (first, rest.to_owned()),
-            Some(_) => (DEFAULT_REGISTRY, name.to_owned()),
-            None => (DEFAULT_REGISTRY, format!("library/{name}")),
+            _ => (DEFAULT_REGISTRY, name.to_owned()),
+        };
+        let repository = match registry {
+            DEFAULT_REGISTRY if !repository.contains('/') => format!("{OFFICIAL_PREFIX}{repository}"),
+            _ => repository,
         };
         let host = |c: char| c.is_ascii_alphanumeric() || ".:-[]".contains(c);
         if !registry.chars().all(host) || name.len() > NAME_CHARACTERS_MAX {
@@ -163,5 +168,22 @@ mod tests {
             ("ghcr.io", "latest")
         );
         assert!(ImageReference::parse("a.io/UPPER:x").is_err());
+        for (text, repository) in [
+            ("nginx", "library/nginx"),
+            ("docker.io/nginx:1", "library/nginx"),
+            ("docker.io/team/nginx", "team/nginx"),
+            ("team/nginx", "team/nginx"),
+        ] {
+            let parsed = ImageReference::parse(text).expect("parsed");
+            assert_eq!(
+                (parsed.registry.as_str(), parsed.repository.as_str()),
+                ("docker.io", repository),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            ImageReference::parse("ghcr.io/nginx").expect("parsed").repository,
+            "nginx"
+        );
     }
 }

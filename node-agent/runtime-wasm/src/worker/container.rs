@@ -19,6 +19,7 @@ use super::http;
 use super::identity::Identity;
 use super::logs::ContainerLog;
 use super::memory::ContainerMemory;
+use super::mounts::Mounts;
 use super::net::PodNet;
 use super::program::Program;
 use super::stdin::Stdin;
@@ -67,14 +68,7 @@ impl Container {
         let log = ContainerLog::create(&sandbox.log_dir, &spec.name, spec.attempt).map_err(|error| {
             WireError::Create(format!("make the log file in {}: {error}", sandbox.log_dir.display()))
         })?;
-        for mount in &spec.mounts {
-            if !mount.host_path.is_dir() {
-                return Err(WireError::Create(format!(
-                    "mount {:?} is not a directory",
-                    mount.container_path
-                )));
-            }
-        }
+        let mounts = Mounts::open(&spec.mounts).map_err(WireError::Create)?;
         let memory = Arc::new(ContainerMemory::new(spec.resources.memory_limit_bytes));
         let cpu = Arc::new(CpuMeter::new(spec.resources.cpu_limit_millis));
         Ok(Self {
@@ -84,6 +78,7 @@ impl Container {
                 log: Arc::new(log),
                 memory,
                 net,
+                mounts: Arc::new(mounts),
             },
             program,
             cpu,

@@ -9,13 +9,14 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::sockets;
 use wasmtime_wasi::sockets::WasiSocketsView;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::identity::{self, Identity};
 use super::log_stream::LogStream;
 use super::logs::{ContainerLog, Stream};
 use super::memory::{ContainerMemory, InstanceMemory};
+use super::mounts::{self, GuestMounts, Mounts};
 use super::net::{self, PodNet};
 use super::outgoing::Outgoing;
 use super::sockets::{HasPodSockets, PodSockets};
@@ -31,6 +32,7 @@ pub(crate) struct Guest {
     memory: InstanceMemory,
     ip: IpAddr,
     identity: Arc<Identity>,
+    mounts: Arc<Mounts>,
 }
 
 /// Store data of a core module of WASI preview 1.
@@ -55,10 +57,11 @@ pub(crate) struct Surroundings {
     pub(crate) memory: Arc<ContainerMemory>,
     pub(crate) net: Arc<PodNet>,
     pub(crate) identity: Arc<Identity>,
+    pub(crate) mounts: Arc<Mounts>,
 }
 
 impl Surroundings {
-    fn wasi(&self, stdin: Option<Stdin>) -> wasmtime::Result<WasiCtxBuilder> {
+    fn wasi(&self, stdin: Option<Stdin>) -> WasiCtxBuilder {
         let mut wasi = WasiCtxBuilder::new();
         match self.spec.args.is_empty() {
             true => wasi.arg(self.module_name()),
@@ -75,15 +78,7 @@ impl Surroundings {
             wasi.stdin(stdin);
         }
         net::restrict(&mut wasi, &self.net);
-        for mount in &self.spec.mounts {
-            let perms = if mount.read_only {
-                FsPerms::ReadOnly
-            } else {
-                FsPerms::ReadWrite
-            };
-            wasi.preopened_dir(&mount.host_path, &mount.container_path, perms)?;
-        }
-        Ok(wasi)
+        wasi
     }
 
     /// `skiff.local/team/hello:1` → `hello`: the guest's `argv[0]` when the pod gives none.
@@ -100,13 +95,14 @@ impl Surroundings {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::RESOURCES_MAX);
         let guest = Guest {
-            wasi: self.wasi(stdin)?.build(),
+            wasi: self.wasi(stdin).build(),
             http,
             table,
             outgoing: Outgoing::new(self.net.clone()),
             memory: InstanceMemory::new(self.memory.clone()),
             ip: self.net.ip,
             identity: self.identity.clone(),
+            mounts: self.mounts.clone(),
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.memory);
@@ -117,9 +113,12 @@ impl Surroundings {
 
     /// A store for a core module.
     pub(crate) fn core_store(&self, engine: &Engine, stdin: Stdin) -> wasmtime::Result<Store<CoreGuest>> {
-        let wasi = self.wasi(Some(stdin))?.build_p1();
+        let mut wasi = self.wasi(Some(stdin));
+        for mount in &self.spec.mounts {
+            wasi.preopened_dir(&mount.host_path, &mount.container_path, mounts::permissions(mount))?;
+        }
         let guest = CoreGuest {
-            wasi,
+            wasi: wasi.build_p1(),
             memory: InstanceMemory::new(self.memory.clone()),
             open_files: 0,
         };
@@ -151,6 +150,13 @@ impl Guest {
         &self.identity
     }
 
+    pub(super) fn mounts(&mut self) -> GuestMounts<'_> {
+        GuestMounts {
+            mounts: &self.mounts,
+            table: &mut self.table,
+        }
+    }
+
     fn pod_sockets(&mut self) -> PodSockets<'_> {
         PodSockets {
             ip: self.ip,
@@ -176,15 +182,18 @@ pub(crate) type CoreLinker = wasmtime::Linker<CoreGuest>;
 pub(crate) fn linker(engine: &Engine, p3: bool) -> wasmtime::Result<Linker> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    if p3 {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    }
     // In place of the library's: listening on every address means the pod's.
     linker.allow_shadowing(true);
     sockets::tcp::add_to_linker::<Guest, HasPodSockets>(&mut linker, Guest::pod_sockets)?;
     sockets::udp::add_to_linker::<Guest, HasPodSockets>(&mut linker, Guest::pod_sockets)?;
+    mounts::add_to_linker(&mut linker, p3)?;
     linker.allow_shadowing(false);
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     identity::add_to_linker(&mut linker)?;
     if p3 {
-        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
     Ok(linker)

@@ -166,7 +166,8 @@ async fn run(
 async fn call(server: &Server, request: Request<Incoming>, answers: &Answers) -> wasmtime::Result<()> {
     match &*server.container.program {
         Program::Http(pre) => call_p2(server, pre, request, answers).await,
-        Program::HttpP3(pre) => call_p3(server, pre, request, answers).await,
+        // Apart from the task, which would be as large for every request else, and is moved on its way to the executor.
+        Program::HttpP3(pre) => Box::pin(call_p3(server, pre, request, answers)).await,
         _ => Err(wasmtime::Error::msg("a command is not a server")),
     }
 }
