@@ -38,6 +38,7 @@ mod net;
 mod outgoing;
 mod program;
 mod request;
+mod slice;
 mod sockets;
 mod stdin;
 mod storage;

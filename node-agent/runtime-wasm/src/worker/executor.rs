@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Builder, Handle};
 
+use super::slice::run_in_slices;
 use crate::limits;
 
 /// Commands step back behind servers and the node's own processes when cores are short: a spinning command must not be
@@ -30,9 +31,9 @@ impl Executor {
             .worker_threads(threads)
             .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
             .thread_name("guests")
-            // On Linux the calling thread alone steps back.
+            // Where the kernel refuses, guests are only felt more.
             .on_thread_start(|| {
-                let _ = rustix::process::nice(COMMANDS_NICE);
+                let _ = run_in_slices(COMMANDS_NICE, limits::COMMAND_SLICE);
             })
             .enable_all()
             .build()?;
