@@ -49,6 +49,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     logging::init(&args.log_level, args.log_format);
+    crate::idle::watch();
     if args.with_parent {
         end_with_parent()?;
     }

@@ -11,6 +11,7 @@ pub struct PassThrough {
 }
 
 pub fn worker(args: &PassThrough) -> ExitCode {
+    crate::idle::watch();
     exit_code(skiff_runtime_wasm::worker_main(&args.arguments))
 }
 

@@ -128,6 +128,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let args = args.server;
     logging::init(&args.log_level, args.log_format);
+    crate::idle::watch();
     super::block_on(super::server_threads(), async {
         let plane = ControlPlane::start(args.config()?).await?;
         eprintln!(

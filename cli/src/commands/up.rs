@@ -44,6 +44,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let started = Instant::now();
     logging::init(&args.server.log_level, args.server.log_format);
+    crate::idle::watch();
     super::block_on(super::server_threads(), up(args, started))
 }
 
