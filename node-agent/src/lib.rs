@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use skiff_agent::AgentConfig;
+pub use skiff_agent::EvictionHard;
 use skiff_runtime::Runtime;
 use skiff_runtime_wasm::{OciSource, WasmConfig, WasmLimits, WasmRuntime};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,8 @@ pub struct NodeAgentConfig {
     pub node_ip: Option<IpAddr>,
     pub labels: BTreeMap<String, String>,
     pub max_pods: Option<u32>,
+    /// Below these the node is under pressure; kubelet's defaults if none are given.
+    pub eviction_hard: Option<EvictionHard>,
     /// Registries (`HOST[:PORT]`) that are spoken to without TLS.
     pub insecure_registries: Vec<String>,
     /// The `skiff` program, started again for workers and compilers.
@@ -85,6 +88,9 @@ pub async fn run(config: NodeAgentConfig, stop: impl Future<Output = ()> + Send 
     agent.pods_end_with_agent = config.on_exit == OnExit::StopPods;
     if let Some(max_pods) = config.max_pods {
         agent.max_pods = max_pods;
+    }
+    if let Some(eviction_hard) = config.eviction_hard {
+        agent.eviction_hard = eviction_hard;
     }
     let runtimes: Vec<Arc<dyn Runtime>> = vec![wasm.clone()];
     let outcome = skiff_agent::run(agent, runtimes, wake_rx, shutdown)

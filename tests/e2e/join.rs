@@ -15,6 +15,8 @@ fn agent(cluster: &Cluster, name: &str, token: Option<&str>) -> Process {
             name,
             "--log-level",
             "info",
+            "--eviction-hard",
+            "memory.available<1Mi",
             "--data-dir",
         ])
         .arg(cluster.directory.path().join(name));

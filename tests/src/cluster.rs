@@ -99,7 +99,8 @@ impl Cluster {
             command.args(["--store", "etcd", "--etcd-endpoints", endpoint]);
         }
         if !options.server_only {
-            command.args(["--node-name", "node-a"]);
+            // A full disk of the machine that tests is not what they are about.
+            command.args(["--node-name", "node-a", "--eviction-hard", "memory.available<1Mi"]);
         }
         command.args(&options.extra_args);
         Process::start(&mut command, &directory.join("skiff.log"))

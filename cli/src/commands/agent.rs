@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use skiff_node_agent::{NodeAgentConfig, OnExit};
+use skiff_node_agent::{EvictionHard, NodeAgentConfig, OnExit};
 
 use crate::logging::{self, LogFormat};
 use crate::paths;
@@ -36,6 +36,9 @@ pub struct Args {
     /// Most pods on this node
     #[arg(long, value_name = "N")]
     max_pods: Option<u32>,
+    /// Available memory and disk below which the node takes no further pods [default: memory.available<100Mi,nodefs.available<10%]
+    #[arg(long, value_name = "THRESHOLDS")]
+    eviction_hard: Option<EvictionHard>,
     /// End all pods when the agent is stopped, and end with the process that started it (as `skiff up` does)
     #[arg(long, hide = true)]
     with_parent: bool,
@@ -61,6 +64,7 @@ pub fn run(args: Args) -> Result<()> {
         node_name: args.node_name.unwrap_or_else(paths::host_name),
         node_ip: args.node_ip,
         max_pods: args.max_pods,
+        eviction_hard: args.eviction_hard,
         insecure_registries: args.insecure_registries,
         executable: std::env::current_exe().context("find this program's own file")?,
         on_exit: if args.with_parent {

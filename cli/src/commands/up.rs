@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use skiff_control_plane::ControlPlane;
+use skiff_node_agent::EvictionHard;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,9 @@ pub struct Args {
     /// Most pods on the node
     #[arg(long, value_name = "N")]
     max_pods: Option<u32>,
+    /// Available memory and disk below which the node takes no further pods [default: memory.available<100Mi,nodefs.available<10%]
+    #[arg(long, value_name = "THRESHOLDS", value_parser = eviction_hard)]
+    eviction_hard: Option<String>,
     /// Merge the kubeconfig into ~/.kube/config without asking
     #[arg(long)]
     merge_kubeconfig: bool,
@@ -61,6 +65,7 @@ async fn up(args: Args, started: Instant) -> Result<()> {
         data_dir: args.server.data_dir().join("agent"),
         node_name: node_name.clone(),
         max_pods: args.max_pods,
+        eviction_hard: args.eviction_hard.clone(),
         log_level: args.server.log_level.clone(),
     };
     let stop = CancellationToken::new();
@@ -112,16 +117,30 @@ async fn up(args: Args, started: Instant) -> Result<()> {
     outcome
 }
 
-/// Returns when the Node is Ready; says so once when that takes long.
+/// The agent's own flag, checked before anything is started.
+fn eviction_hard(text: &str) -> Result<String, String> {
+    match text.parse::<EvictionHard>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Returns when the Node is Ready; says so once when that takes long, and why it will take no pods.
 async fn wait_for_node(client: kube::Client, name: &str, started: Instant) {
     let nodes: Api<Node> = Api::all(client);
     let mut warned = false;
     loop {
-        let ready = nodes.get_opt(name).await.ok().flatten().is_some_and(|node| {
-            let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
-            conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
-        });
-        if ready {
+        let node = nodes.get_opt(name).await.ok().flatten();
+        let conditions = node.and_then(|node| node.status?.conditions).unwrap_or_default();
+        let is = |type_: &str| conditions.iter().any(|c| c.type_ == type_ && c.status == "True");
+        if is("Ready") {
+            for (pressure, what) in [("MemoryPressure", "memory"), ("DiskPressure", "disk space")] {
+                if is(pressure) {
+                    eprintln!(
+                        "warning: node {name} is short of {what} and takes no pods; free some, or lower --eviction-hard"
+                    );
+                }
+            }
             return;
         }
         if !warned && started.elapsed() > READY_PATIENCE {
@@ -139,6 +158,7 @@ struct AgentProcess {
     data_dir: PathBuf,
     node_name: String,
     max_pods: Option<u32>,
+    eviction_hard: Option<String>,
     log_level: String,
 }
 
@@ -166,6 +186,9 @@ impl AgentProcess {
             .stdin(Stdio::null());
         if let Some(max_pods) = self.max_pods {
             command.args(["--max-pods", &max_pods.to_string()]);
+        }
+        if let Some(thresholds) = &self.eviction_hard {
+            command.args(["--eviction-hard", thresholds]);
         }
         command.spawn().context("start the node agent")
     }

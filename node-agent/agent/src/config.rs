@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::eviction::EvictionHard;
 use crate::join::Identity;
 
 /// Kubernetes' own default for pods on one node.
@@ -25,6 +26,8 @@ pub struct AgentConfig {
     /// Extra labels for the Node.
     pub labels: BTreeMap<String, String>,
     pub max_pods: u32,
+    /// Below these the node is under pressure.
+    pub eviction_hard: EvictionHard,
     /// For `nodeInfo.containerRuntimeVersion`, such as `wasmtime://48.0.8`.
     pub container_runtime_version: String,
     /// RuntimeClass handler of pods that name none.
@@ -44,6 +47,7 @@ impl AgentConfig {
             node_ip,
             labels: BTreeMap::new(),
             max_pods: MAX_PODS_DEFAULT,
+            eviction_hard: EvictionHard::default(),
             container_runtime_version: "wasmtime://48.0.8".to_owned(),
             default_handler: "wasm".to_owned(),
             pods_end_with_agent: false,

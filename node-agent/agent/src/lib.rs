@@ -14,6 +14,7 @@ mod context;
 mod env;
 pub mod error;
 mod events;
+pub mod eviction;
 mod files;
 mod hooks;
 mod images;
@@ -43,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::AgentConfig;
 pub use error::AgentError;
+pub use eviction::EvictionHard;
 pub use join::Identity;
 
 /// A client for the API server that presents the node's certificate.

@@ -7,12 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::config::{AgentConfig, KUBELET_VERSION};
-
-/// Memory held back from pods, and the level of available memory that counts as pressure: kubelet's default eviction
-/// threshold memory.available<100Mi.
-const MEMORY_RESERVED_BYTES: u64 = 100 << 20;
-/// Share of the disk held back from pods: kubelet's default eviction threshold nodefs.available<10%.
-const DISK_RESERVED_PERCENT: u64 = 10;
+use crate::eviction::EvictionHard;
 
 pub(crate) struct Machine {
     pub(crate) architecture: String,
@@ -50,11 +45,14 @@ pub(crate) fn describe(config: &AgentConfig) -> Machine {
         ("cpu", cpus),
         (
             "memory",
-            format!("{}Ki", memory.saturating_sub(MEMORY_RESERVED_BYTES) / 1024),
+            format!(
+                "{}Ki",
+                (memory - config.eviction_hard.memory_available.of(memory)) / 1024
+            ),
         ),
         (
             "ephemeral-storage",
-            (disk - disk / 100 * DISK_RESERVED_PERCENT).to_string(),
+            (disk - config.eviction_hard.nodefs_available.of(disk)).to_string(),
         ),
         ("pods", pods),
     ];
@@ -82,10 +80,16 @@ pub(crate) fn describe(config: &AgentConfig) -> Machine {
     }
 }
 
-pub(crate) fn pressure(data_dir: &Path) -> Pressure {
-    let memory = memory_bytes("MemAvailable").is_some_and(|available| available < MEMORY_RESERVED_BYTES);
-    let disk = disk_bytes(data_dir).is_some_and(|(total, free)| free < total / 100 * DISK_RESERVED_PERCENT);
-    Pressure { memory, disk }
+pub(crate) fn pressure(config: &AgentConfig) -> Pressure {
+    let EvictionHard {
+        memory_available,
+        nodefs_available,
+    } = config.eviction_hard;
+    let memory = memory_bytes("MemTotal").zip(memory_bytes("MemAvailable"));
+    Pressure {
+        memory: memory.is_some_and(|(total, available)| available < memory_available.of(total)),
+        disk: disk_bytes(&config.data_dir).is_some_and(|(total, free)| free < nodefs_available.of(total)),
+    }
 }
 
 fn memory_bytes(field: &str) -> Option<u64> {

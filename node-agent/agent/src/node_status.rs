@@ -52,7 +52,7 @@ impl NodeStatus {
         let mut told = false;
         let mut failures = Failures::default();
         loop {
-            let pressure = machine::pressure(&self.config.data_dir);
+            let pressure = machine::pressure(&self.config);
             match self.register(&api, &machine, &pressure).await {
                 Ok(node) => {
                     failures.forget();
@@ -154,7 +154,7 @@ impl NodeStatus {
                     Some(Err(_)) | None => tokio::time::sleep(RETRY_INTERVAL).await,
                 },
                 _ = look.tick() => {
-                    let now = machine::pressure(&self.config.data_dir);
+                    let now = machine::pressure(&self.config);
                     if now == pressure && reported.elapsed() < STATUS_INTERVAL && !failed {
                         continue;
                     }

@@ -59,6 +59,8 @@ impl Harness {
         };
         let mut config = AgentConfig::new(identity, self.directory.path().to_owned(), [192, 0, 2, 1].into());
         config.max_pods = 3;
+        // A full disk of the machine that tests is not what they are about.
+        config.eviction_hard = "memory.available<1Mi".parse().expect("valid");
         let runtimes: Vec<Arc<dyn Runtime>> = vec![self.runtime.clone()];
         let shutdown = CancellationToken::new();
         let agent = Arc::new(Agent::start(config, self.api.client(), runtimes, shutdown.clone()).unwrap());
