@@ -17,7 +17,7 @@ use crate::node_status::{self, NodeStatus};
 use crate::pod_network::PodNetwork;
 use crate::pods::Pods;
 use crate::server::Server;
-use crate::{files, join, tunnel};
+use crate::{files, image_gc, join, tunnel};
 
 /// A started agent.
 pub(crate) struct Agent {
@@ -68,6 +68,7 @@ impl Agent {
         let pods = Pods::new(ctx.clone(), shutdown.clone());
         info!(pods = found.len(), "the agent starts");
         pods.restore(found);
+        let image_gc = image_gc::run(pods.clone());
         let server = Arc::new(Server::new(ctx, pods.clone()));
         let background = vec![
             tokio::spawn(node_status.run()),
@@ -75,6 +76,7 @@ impl Agent {
             tokio::spawn(join::keep_renewed(identity.clone())),
             tokio::spawn(tunnel::run(identity, server.clone(), shutdown.clone())),
             tokio::spawn(pods.clone().run()),
+            tokio::spawn(image_gc),
         ];
         Ok(Self {
             network: ends,
@@ -85,6 +87,11 @@ impl Agent {
             background,
             shutdown,
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pods(&self) -> &Pods {
+        &self.pods
     }
 
     /// What the control plane can ask of this node.

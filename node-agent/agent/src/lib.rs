@@ -17,6 +17,7 @@ mod events;
 pub mod eviction;
 mod files;
 mod hooks;
+mod image_gc;
 mod images;
 pub mod join;
 mod logs;

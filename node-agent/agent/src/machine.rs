@@ -102,7 +102,7 @@ fn memory_bytes(field: &str) -> Option<u64> {
 }
 
 /// Total and available bytes of the disk that holds this directory.
-fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
+pub(crate) fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
 }

@@ -57,6 +57,18 @@ impl Pods {
         self.workers.lock().expect("no code panics while holding this lock")
     }
 
+    pub(crate) fn context(&self) -> &Context {
+        &self.ctx
+    }
+
+    /// Every pod that this node knows.
+    pub(crate) fn all(&self) -> Vec<Arc<Pod>> {
+        self.workers()
+            .values()
+            .map(|handle| handle.pod.borrow().clone())
+            .collect()
+    }
+
     fn finished(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.finished.lock().expect("no code panics while holding this lock")
     }

@@ -3,7 +3,7 @@
 //! Which pods exist is kept here; how they are is what their worker last said. When a worker dies its containers are
 //! told as exited (137) until the agent makes their next attempt, for which a new worker is started.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -100,15 +100,6 @@ impl WasmRuntime {
         let links = std::mem::take(&mut *self.0.links.lock().expect("no panic happens while the links are held"));
         links.into_values().for_each(|link| link.kill());
     }
-
-    /// Forgets images that `in_use(reference, manifest digest)` does not want, with their compiled code. Returns the
-    /// bytes freed.
-    pub fn collect_garbage(&self, in_use: impl Fn(&str, &str) -> bool) -> std::io::Result<u64> {
-        let store = &self.0.puller.store;
-        let freed = store.collect(|reference, entry| in_use(reference, &entry.manifest))?;
-        let modules = store.modules();
-        Ok(freed + self.0.compiler.collect(|digest| modules.contains(digest)))
-    }
 }
 
 #[async_trait]
@@ -147,6 +138,17 @@ impl Runtime for WasmRuntime {
             digest: entry.manifest,
             size_bytes: entry.size,
         })
+    }
+
+    /// Compiled code goes with its image.
+    async fn collect_images(&self, in_use: &BTreeSet<String>) -> Result<u64, RuntimeError> {
+        let store = &self.0.puller.store;
+        let unavailable = |error: std::io::Error| RuntimeError::Unavailable { why: error.to_string() };
+        let freed = store
+            .collect(|reference, _| in_use.contains(reference))
+            .map_err(unavailable)?;
+        let modules = store.modules();
+        Ok(freed + self.0.compiler.collect(|digest| modules.contains(digest)))
     }
 
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<(), RuntimeError> {

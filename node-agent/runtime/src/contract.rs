@@ -35,6 +35,7 @@ pub struct Subject {
 pub async fn all<F: Future<Output = Subject>>(make: impl Fn() -> F) {
     an_image_that_nobody_has_is_an_error(make().await).await;
     an_image_is_not_pulled_unless_allowed(make().await).await;
+    images_in_use_outlive_garbage_collection(make().await).await;
     making_a_sandbox_twice_makes_one(make().await).await;
     a_container_needs_its_sandbox(make().await).await;
     a_container_is_created_then_runs_then_exits_with_its_code(make().await).await;
@@ -75,6 +76,18 @@ async fn an_image_is_not_pulled_unless_allowed(subject: Subject) {
         .expect("now present");
     assert_eq!(pulled, local);
     assert!(pulled.digest.starts_with("sha256:"));
+}
+
+async fn images_in_use_outlive_garbage_collection(subject: Subject) {
+    let runtime = &subject.runtime;
+    for image in [&subject.runs, &subject.exits_0] {
+        runtime.ensure_image(image, true, &[]).await.expect("pulled");
+    }
+    let freed = runtime.collect_images(&[subject.runs.clone()].into()).await;
+    assert!(freed.expect("collected") > 0);
+    assert!(runtime.ensure_image(&subject.runs, false, &[]).await.is_ok());
+    let gone = runtime.ensure_image(&subject.exits_0, false, &[]).await;
+    assert!(matches!(gone, Err(RuntimeError::ImageNeverPull { .. })), "{gone:?}");
 }
 
 async fn making_a_sandbox_twice_makes_one(subject: Subject) {

@@ -1,6 +1,6 @@
 //! A scriptable runtime for tests of everything above the port. It runs nothing: containers change when the test says so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -166,6 +166,18 @@ impl Runtime for FakeRuntime {
                 reference: reference.into(),
             }),
         }
+    }
+
+    async fn collect_images(&self, in_use: &BTreeSet<String>) -> Result<u64, RuntimeError> {
+        let mut state = self.enter("collect_images", format!("collect_images {in_use:?}"))?;
+        let mut freed = 0;
+        for (reference, (image, present, _)) in &mut state.images {
+            if *present && !in_use.contains(reference) {
+                *present = false;
+                freed += image.size_bytes;
+            }
+        }
+        Ok(freed)
     }
 
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<(), RuntimeError> {

@@ -3,7 +3,7 @@
 //! `list` is the only source of truth. The wake sender handed to a runtime at construction says "look again at this
 //! pod", never what happened. Every call is safe to repeat.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -142,6 +142,8 @@ pub trait Runtime: Send + Sync + 'static {
         pull: bool,
         credentials: &[PullCredentials],
     ) -> Result<Image, RuntimeError>;
+    /// Forgets the images whose references are not `in_use`. Returns the bytes freed.
+    async fn collect_images(&self, in_use: &BTreeSet<String>) -> Result<u64, RuntimeError>;
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<(), RuntimeError>;
     /// Ends and forgets all of the pod.
     async fn remove_sandbox(&self, pod_uid: &str) -> Result<(), RuntimeError>;

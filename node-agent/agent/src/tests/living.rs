@@ -1,6 +1,8 @@
 //! A pod's life from binding to deletion.
 
 use serde_json::json;
+use skiff_runtime::Runtime;
+use skiff_runtime::fake::Behaviour;
 
 use super::harness::Harness;
 
@@ -154,4 +156,22 @@ async fn an_exec_hook_after_the_start_ends_the_container_and_says_why() {
     harness
         .eventually("the event", || harness.api.events().iter().any(|event| event == told))
         .await;
+}
+
+#[tokio::test]
+async fn images_of_pods_outlive_garbage_collection() {
+    let harness = Harness::start().await;
+    harness.runtime.add_image("old:v1", true, Behaviour::Runs);
+    harness
+        .runtime
+        .add_image("setup:v1", true, Behaviour::Exits { code: 0 });
+    harness.create(
+        "web",
+        json!({ "initContainers": [{ "name": "setup", "image": "setup:v1" }] }),
+    );
+    harness.running("web").await;
+    crate::image_gc::collect(harness.agent.as_ref().expect("it runs").pods()).await;
+    let present = async |image: &str| harness.runtime.ensure_image(image, false, &[]).await.is_ok();
+    assert!(present("hello:v1").await && present("setup:v1").await);
+    assert!(!present("old:v1").await);
 }

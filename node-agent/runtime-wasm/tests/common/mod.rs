@@ -115,11 +115,6 @@ impl Node {
 
     /// A runtime on this node's directory; a second one adopts what the first left.
     pub async fn runtime(&self) -> Subject {
-        self.wasm_runtime().await.1
-    }
-
-    /// The same, with the runtime's own type.
-    pub async fn wasm_runtime(&self) -> (Arc<WasmRuntime>, Subject) {
         let (wake, wakes) = tokio::sync::mpsc::channel(1024);
         let config = WasmConfig {
             data_dir: self.dir.path().join("data"),
@@ -133,8 +128,8 @@ impl Node {
             },
         };
         let runtime = Arc::new(WasmRuntime::new(config).await.expect("a runtime"));
-        let subject = Subject {
-            runtime: runtime.clone(),
+        Subject {
+            runtime,
             wakes,
             exits_0: self.registry.push("exits-0", guests::exits(0)),
             exits_3: self.registry.push("exits-3", guests::exits(3)),
@@ -142,8 +137,7 @@ impl Node {
             absent: "skiff.local/absent:1".into(),
             ip: self.ip(),
             log_dir: self.dir.path().join("logs"),
-        };
-        (runtime, subject)
+        }
     }
 
     /// An address that no other test uses.
