@@ -248,8 +248,9 @@ mod tests {
         }
         log.finish();
         assert!(log.bytes() < limits::LOG_BURST_BYTES + 16 * limits::LOG_BYTES_PER_SECOND);
-        let last = written(directory.path()).pop().expect("a record");
-        assert!(last.contains("log lines dropped"), "{last}");
+        // Not always in the last record: the very last line may have been let through again.
+        let records = written(directory.path());
+        assert!(records.iter().any(|record| record.contains("log lines dropped")));
     }
 
     #[test]
