@@ -18,7 +18,7 @@ mod extract;
 mod lookup;
 mod resource;
 
-pub use lookup::{Lookup, value_of};
+pub use lookup::{FieldQuery, Lookup, value_of};
 pub use resource::Resource;
 
 /// How often a read-change-write is tried before its conflict is reported, as in Kubernetes' GuaranteedUpdate.

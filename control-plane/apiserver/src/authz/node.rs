@@ -12,7 +12,7 @@ use skiff_api::object::{self, list_at, str_at};
 use super::rules::Rule;
 use super::{Attributes, Authorizer, Decision};
 use crate::authn::UserInfo;
-use crate::registry::Lookup;
+use crate::registry::{FieldQuery, Lookup};
 
 pub const USER_PREFIX: &str = "system:node:";
 pub const GROUP: &str = "system:nodes";
@@ -103,11 +103,18 @@ impl NodeAuthorizer {
         if attributes.name.is_empty() {
             return no("No Object name found");
         }
-        let pods = self
-            .lookup
-            .list_by_field("", "pods", &attributes.namespace, "spec.nodeName", node);
-        let related = pods.iter().any(|pod| refers(pod, &attributes.name));
-        if related {
+        let name = attributes.name.as_str();
+        let of_the_node = FieldQuery {
+            group: "",
+            resource: "pods",
+            namespace: &attributes.namespace,
+            field: "spec.nodeName",
+            value: node,
+            // A claim's name may be made of two others. All other names stand in the pod as they are: those that need
+            // escapes are no names.
+            mention: (attributes.resource != "persistentvolumeclaims").then_some(name),
+        };
+        if self.lookup.any_by_field(&of_the_node, &|pod| refers(pod, name)) {
             allow()
         } else {
             no(format!("no relationship found between node '{node}' and this object"))

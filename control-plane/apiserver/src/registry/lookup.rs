@@ -8,18 +8,31 @@ use skiff_store::watch_cache::CachedObject;
 
 use super::Registry;
 
+/// What [`Lookup::any_by_field`] looks among.
+pub struct FieldQuery<'a> {
+    pub group: &'a str,
+    pub resource: &'a str,
+    /// `""` = all namespaces.
+    pub namespace: &'a str,
+    pub field: &'a str,
+    pub value: &'a str,
+    pub mention: Option<&'a str>,
+}
+
 /// Read access to every cache, for admission, authorizers and authenticators. Never blocks, may be a moment behind.
 pub trait Lookup: Send + Sync {
     /// The cached object, decoded, with its resourceVersion.
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>>;
     /// All cached objects, in key order; `namespace` `""` = all namespaces.
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>>;
-    /// Those whose selectable field (`spec.nodeName`) has this value; nothing else is decoded.
-    fn list_by_field(&self, group: &str, resource: &str, namespace: &str, field: &str, value: &str) -> Vec<Arc<Value>> {
-        let pointer = format!("/{}", field.replace('.', "/"));
-        let mut found = self.list(group, resource, namespace);
-        found.retain(|item| object::str_at(item, &pointer) == value);
-        found
+    /// Whether `accept` takes one of those whose selectable field (`spec.nodeName`) has this value and, if `mention` is
+    /// given, that contain the JSON string of that text, which must need no escapes. Nothing else is decoded, and nothing
+    /// after the first that is taken.
+    fn any_by_field(&self, query: &FieldQuery<'_>, accept: &dyn Fn(&Value) -> bool) -> bool {
+        let pointer = format!("/{}", query.field.replace('.', "/"));
+        self.list(query.group, query.resource, query.namespace)
+            .iter()
+            .any(|item| object::str_at(item, &pointer) == query.value && accept(item))
     }
     /// Grows whenever anything in the resource's cache changes: lets a reader keep what it computed.
     fn version(&self, group: &str, resource: &str) -> u64;
@@ -47,18 +60,22 @@ impl Lookup for Registry {
             .filter_map(|object| value_of(object))
             .collect()
     }
-    fn list_by_field(&self, group: &str, resource: &str, namespace: &str, field: &str, value: &str) -> Vec<Arc<Value>> {
-        let Some(resource) = self.resource(group, resource) else {
-            return Vec::new();
+    fn any_by_field(&self, query: &FieldQuery<'_>, accept: &dyn Fn(&Value) -> bool) -> bool {
+        let Some(resource) = self.resource(query.group, query.resource) else {
+            return false;
         };
-        let namespace = (!namespace.is_empty()).then_some(namespace);
-        let matches = |object: &CachedObject| object.fields.iter().any(|(f, v)| *f == field && v == value);
+        let namespace = (!query.namespace.is_empty()).then_some(query.namespace);
+        let quoted = query.mention.map(|text| format!("\"{text}\""));
+        let may = |object: &CachedObject| {
+            object.fields.iter().any(|(f, v)| *f == query.field && v == query.value)
+                && quoted
+                    .as_ref()
+                    .is_none_or(|quoted| std::str::from_utf8(&object.bytes).is_ok_and(|text| text.contains(quoted)))
+        };
         let objects = resource.cache.list(namespace);
         objects
             .iter()
-            .filter(|object| matches(object))
-            .filter_map(|object| value_of(object))
-            .collect()
+            .any(|object| may(object) && value_of(object).is_some_and(|value| accept(&value)))
     }
     fn version(&self, group: &str, resource: &str) -> u64 {
         self.resource(group, resource).map_or(0, |resource| resource.changes())

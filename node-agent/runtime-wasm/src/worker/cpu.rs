@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
 
+use super::slice::run_in_slices;
 use crate::limits;
 
 thread_local! {
@@ -168,7 +169,11 @@ impl Ticker {
             let thread = std::thread::Builder::new()
                 .name("epoch-ticker".into())
                 .stack_size(64 << 10)
-                .spawn(move || self.run())?
+                .spawn(move || {
+                    // Where the kernel refuses, ticks are late on a busy machine.
+                    let _ = run_in_slices(0, limits::TICKER_SLICE);
+                    self.run();
+                })?
                 .thread()
                 .clone();
             let _ = self.thread.set(thread);
