@@ -26,6 +26,9 @@ pub enum RuntimeError {
     /// The worker that runs it does not answer; the agent looks again.
     #[error("runtime is unavailable: {why}")]
     Unavailable { why: String },
+    /// This runtime cannot do that.
+    #[error("{what} is not supported by this container's runtime")]
+    Unsupported { what: String },
 }
 
 impl RuntimeError {
@@ -38,7 +41,7 @@ impl RuntimeError {
             Self::Unrunnable { .. } | Self::Create { .. } => "CreateContainerError",
             Self::Sandbox { .. } => "CreatePodSandboxError",
             Self::Start { .. } => "RunContainerError",
-            Self::NotFound { .. } | Self::Unavailable { .. } => "RuntimeUnavailable",
+            Self::NotFound { .. } | Self::Unavailable { .. } | Self::Unsupported { .. } => "RuntimeUnavailable",
         }
     }
     pub fn is_retryable(&self) -> bool {

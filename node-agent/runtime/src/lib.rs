@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 pub mod contract;
 pub mod error;
 pub mod fake;
+pub mod io;
 
 pub use error::RuntimeError;
+pub use io::{StreamIo, TerminalSize};
 
 /// Says "look again at the pod with this uid". Bounded; a full channel means that a look is due anyway.
 pub type WakeSender = tokio::sync::mpsc::Sender<String>;
@@ -153,6 +155,31 @@ pub trait Runtime: Send + Sync + 'static {
     async fn stop_container(&self, pod_uid: &str, name: &str, grace_period_seconds: u64) -> Result<(), RuntimeError>;
     /// Forgets an exited container (all attempts but the newest exited one keep only their logs).
     async fn remove_container(&self, pod_uid: &str, name: &str) -> Result<(), RuntimeError>;
+    /// Runs `command` beside the container's guest, over `io`, to its end. Returns its exit code. `command` is not empty.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`] when there is no such container or it does not run; [`RuntimeError::Unsupported`] when the
+    /// runtime cannot.
+    async fn exec(
+        &self,
+        _pod_uid: &str,
+        _container: &str,
+        _command: &[String],
+        _io: StreamIo,
+    ) -> Result<i32, RuntimeError> {
+        Err(RuntimeError::Unsupported {
+            what: "exec".to_owned(),
+        })
+    }
+    /// Connects `io` to the running container's own stdin, stdout and stderr, until the container ends or `io` is closed.
+    ///
+    /// # Errors
+    /// As [`Runtime::exec`].
+    async fn attach(&self, _pod_uid: &str, _container: &str, _io: StreamIo) -> Result<(), RuntimeError> {
+        Err(RuntimeError::Unsupported {
+            what: "attach".to_owned(),
+        })
+    }
     /// Every sandbox with its containers.
     async fn list(&self) -> Result<Vec<SandboxState>, RuntimeError>;
     /// One pod out of `list`, None when it has no sandbox here. Called often: a runtime that can answer without listing
