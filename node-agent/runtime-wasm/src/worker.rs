@@ -4,7 +4,8 @@
 //! everything as it is. Control runs on the main thread, guests on others ([`executor`]).
 //!
 //! Read on: [`control`] the socket · [`container`] one container · [`http`], [`request`] servers · [`guest`], [`identity`] what
-//! a guest finds · [`cpu`], [`memory`], [`logs`], [`storage`], [`net`] its bounds · [`exit`] how it ends.
+//! a guest finds · [`cpu`], [`memory`], [`logs`], [`storage`], [`net`] its bounds · [`hits`] how often they
+//! were met · [`exit`] how it ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::limits;
 use crate::protocol::{Artifact, Call, WireError};
 use container::Container;
 use executor::Executor;
+use hits::Hits;
 use net::PodNet;
 use program::Programs;
 
@@ -28,6 +30,7 @@ mod cpu;
 mod executor;
 mod exit;
 mod guest;
+mod hits;
 mod http;
 mod identity;
 mod log_stream;
@@ -59,6 +62,8 @@ struct Pod {
     net: Arc<PodNet>,
     created_at: i64,
     containers: BTreeMap<String, Arc<Container>>,
+    /// By container, over all its attempts.
+    hits: BTreeMap<String, Arc<Hits>>,
 }
 
 /// Everything this worker runs.
@@ -143,6 +148,7 @@ impl Worker {
             sandbox: Arc::new(spec),
             created_at: container::now(),
             containers: BTreeMap::new(),
+            hits: BTreeMap::new(),
         });
     }
 
@@ -158,9 +164,9 @@ impl Worker {
 
     async fn create_container(&self, spec: ContainerSpec, artifact: Artifact) -> Result<(), WireError> {
         let missing = || WireError::NotFound(format!("sandbox of pod {}", spec.pod_uid));
-        let (sandbox, net) = {
-            let pods = self.pods();
-            let pod = pods.get(&spec.pod_uid).ok_or_else(missing)?;
+        let (sandbox, net, hits) = {
+            let mut pods = self.pods();
+            let pod = pods.get_mut(&spec.pod_uid).ok_or_else(missing)?;
             if let Some(old) = pod.containers.get(&spec.name) {
                 if old.spec().attempt == spec.attempt {
                     return Ok(());
@@ -172,7 +178,8 @@ impl Worker {
                     )));
                 }
             }
-            (pod.sandbox.clone(), pod.net.clone())
+            let hits = pod.hits.entry(spec.name.clone()).or_default().clone();
+            (pod.sandbox.clone(), pod.net.clone(), hits)
         };
         let program = match self.programs.loaded(&artifact) {
             Some(program) => program,
@@ -183,7 +190,7 @@ impl Worker {
             }
         };
         let (uid, name) = (spec.pod_uid.clone(), spec.name.clone());
-        let container = Container::create(&sandbox, net, spec, program, self.changes.clone())?;
+        let container = Container::create(&sandbox, net, hits, spec, program, self.changes.clone())?;
         let mut pods = self.pods();
         let pod = pods
             .get_mut(&uid)

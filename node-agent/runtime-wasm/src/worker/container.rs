@@ -15,6 +15,7 @@ use super::cpu::{CpuMeter, metered};
 use super::executor::Executor;
 use super::exit::Exit;
 use super::guest::Surroundings;
+use super::hits::{Hits, Limit};
 use super::http;
 use super::identity::Identity;
 use super::logs::ContainerLog;
@@ -61,16 +62,17 @@ impl Container {
     pub(crate) fn create(
         sandbox: &Arc<SandboxSpec>,
         net: Arc<PodNet>,
+        hits: Arc<Hits>,
         spec: ContainerSpec,
         program: Arc<Program>,
         changes: Changes,
     ) -> Result<Self, WireError> {
-        let log = ContainerLog::create(&sandbox.log_dir, &spec.name, spec.attempt).map_err(|error| {
+        let log = ContainerLog::create(&sandbox.log_dir, &spec.name, spec.attempt, hits.clone()).map_err(|error| {
             WireError::Create(format!("make the log file in {}: {error}", sandbox.log_dir.display()))
         })?;
         let mounts = Mounts::open(&spec.mounts).map_err(WireError::Create)?;
-        let memory = Arc::new(ContainerMemory::new(spec.resources.memory_limit_bytes));
-        let cpu = Arc::new(CpuMeter::new(spec.resources.cpu_limit_millis));
+        let memory = Arc::new(ContainerMemory::new(spec.resources.memory_limit_bytes, hits.clone()));
+        let cpu = Arc::new(CpuMeter::new(spec.resources.cpu_limit_millis, hits.clone()));
         Ok(Self {
             surroundings: Surroundings {
                 identity: Arc::new(Identity::new(sandbox.clone(), &spec)),
@@ -78,6 +80,7 @@ impl Container {
                 log: Arc::new(log),
                 memory,
                 net,
+                hits,
                 mounts: Arc::new(mounts),
             },
             program,
@@ -172,7 +175,10 @@ impl Container {
         let run = AssertUnwindSafe(run).catch_unwind();
         let exit = tokio::select! {
             exit = run => exit.unwrap_or_else(|panic| Exit::host_failed(&describe(&*panic))),
-            exit = storage::watch(&self.surroundings) => exit,
+            exit = storage::watch(&self.surroundings) => {
+                self.surroundings.hits.count(Limit::EphemeralStorage);
+                exit
+            }
         };
         self.finish(exit);
     }
@@ -261,7 +267,10 @@ impl Container {
         match self.try_command(stdin).await {
             Ok(Ok(())) => Exit::code(0),
             Ok(Err(())) => Exit::code(1),
-            Err(error) => Exit::from_error(&error),
+            Err(error) => {
+                self.surroundings.hits.count_error(&error);
+                Exit::from_error(&error)
+            }
         }
     }
 

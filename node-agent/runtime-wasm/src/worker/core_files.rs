@@ -6,6 +6,7 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1 as p1;
 use wiggle::GuestMemory;
 
 use super::guest::{CoreGuest, CoreLinker};
+use super::hits::Limit;
 use crate::limits;
 
 /// `errno.mfile`: too many open files.
@@ -32,6 +33,7 @@ pub(super) fn count(linker: &mut CoreLinker) -> wasmtime::Result<()> {
         )| {
             Box::new(async move {
                 if caller.data().open_files >= limits::RESOURCES_MAX {
+                    caller.data().hits.count(Limit::Handles);
                     return Ok(TOO_MANY);
                 }
                 let (mut memory, guest) = memory(&mut caller)?;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
 
+use super::hits::{Hits, Limit};
 use super::slice::run_in_slices;
 use crate::limits;
 
@@ -32,6 +33,7 @@ fn thread_nanos() -> u64 {
 pub(crate) struct CpuMeter {
     used_nanos: AtomicU64,
     bucket: Option<Mutex<Bucket>>,
+    hits: Arc<Hits>,
 }
 
 struct Bucket {
@@ -55,7 +57,7 @@ impl Bucket {
 }
 
 impl CpuMeter {
-    pub(crate) fn new(limit_millis: Option<u64>) -> Self {
+    pub(crate) fn new(limit_millis: Option<u64>, hits: Arc<Hits>) -> Self {
         let bucket = limit_millis.filter(|millis| *millis > 0).map(|millis| {
             Mutex::new(Bucket {
                 rate: i128::from(millis) * 1_000_000,
@@ -66,6 +68,7 @@ impl CpuMeter {
         Self {
             used_nanos: AtomicU64::new(0),
             bucket,
+            hits,
         }
     }
 
@@ -111,7 +114,10 @@ pub(crate) async fn metered<F: Future>(meter: Arc<CpuMeter>, guest: F) -> F::Out
                 wait = None;
             }
             match meter.debt() {
-                Some(debt) => wait = Some(Box::pin(tokio::time::sleep(debt))),
+                Some(debt) => {
+                    meter.hits.count(Limit::Cpu);
+                    wait = Some(Box::pin(tokio::time::sleep(debt)));
+                }
                 None => break,
             }
         }
@@ -229,7 +235,7 @@ mod tests {
 
     #[test]
     fn overspending_is_paid_back_in_time() {
-        let meter = CpuMeter::new(Some(100));
+        let meter = CpuMeter::new(Some(100), Arc::default());
         assert_eq!(meter.debt(), None);
         // 20 ms saved up, 30 ms spent: 10 ms owed, which 100m earn in 100 ms.
         meter.charge(30_000_000);
@@ -243,7 +249,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_owed() {
-        let meter = CpuMeter::new(None);
+        let meter = CpuMeter::new(None, Arc::default());
         meter.charge(u64::MAX / 2);
         assert_eq!(meter.debt(), None);
     }

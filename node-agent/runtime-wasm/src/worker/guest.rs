@@ -12,6 +12,7 @@ use wasmtime_wasi::sockets::WasiSocketsView;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::hits::Hits;
 use super::identity::{self, Identity};
 use super::log_stream::LogStream;
 use super::logs::{ContainerLog, Stream};
@@ -41,6 +42,7 @@ pub(crate) struct CoreGuest {
     memory: InstanceMemory,
     /// Files and directories that it opened itself.
     pub(super) open_files: usize,
+    pub(super) hits: Arc<Hits>,
 }
 
 impl CoreGuest {
@@ -56,6 +58,7 @@ pub(crate) struct Surroundings {
     pub(crate) log: Arc<ContainerLog>,
     pub(crate) memory: Arc<ContainerMemory>,
     pub(crate) net: Arc<PodNet>,
+    pub(crate) hits: Arc<Hits>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) mounts: Arc<Mounts>,
 }
@@ -77,7 +80,7 @@ impl Surroundings {
         if let Some(stdin) = stdin {
             wasi.stdin(stdin);
         }
-        net::restrict(&mut wasi, &self.net);
+        net::restrict(&mut wasi, &self.net, &self.hits);
         wasi
     }
 
@@ -98,7 +101,7 @@ impl Surroundings {
             wasi: self.wasi(stdin).build(),
             http,
             table,
-            outgoing: Outgoing::new(self.net.clone()),
+            outgoing: Outgoing::new(self.net.clone(), self.hits.clone()),
             memory: InstanceMemory::new(self.memory.clone()),
             ip: self.net.ip,
             identity: self.identity.clone(),
@@ -121,6 +124,7 @@ impl Surroundings {
             wasi: wasi.build_p1(),
             memory: InstanceMemory::new(self.memory.clone()),
             open_files: 0,
+            hits: self.hits.clone(),
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.memory);

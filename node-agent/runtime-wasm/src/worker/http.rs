@@ -28,6 +28,7 @@ use wasmtime_wasi_http::WasiBody;
 use super::container::{Container, Stop};
 use super::executor::Executor;
 use super::exit::Exit;
+use super::hits::Limit;
 use super::request;
 use crate::limits;
 use crate::protocol::WireError;
@@ -133,6 +134,7 @@ async fn accept(server: &Arc<Server>, listener: &TcpListener, executor: &Executo
             continue;
         };
         if server.connections.len() >= limits::CONNECTIONS_MAX {
+            server.container.surroundings.hits.count(Limit::Connections);
             continue;
         }
         // Connections are spread over the server threads; each stays where it is.
@@ -189,6 +191,7 @@ async fn answer(server: Arc<Server>, request: Request<Incoming>) -> Response<Was
         return plain(StatusCode::BAD_REQUEST, "the request names no host\n");
     }
     let Some(turn) = turn(&server).await else {
+        server.container.surroundings.hits.count(Limit::Requests);
         let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n");
         response
             .headers_mut()

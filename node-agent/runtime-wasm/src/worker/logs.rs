@@ -7,9 +7,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::hits::{Hits, Limit};
 use crate::limits;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,7 @@ impl Stream {
 pub(crate) struct ContainerLog {
     path: PathBuf,
     state: Mutex<State>,
+    hits: Arc<Hits>,
 }
 
 struct State {
@@ -47,7 +49,7 @@ struct State {
 
 impl ContainerLog {
     /// Makes the directory and an empty file, so that readers find one.
-    pub(crate) fn create(log_dir: &Path, container: &str, attempt: u32) -> std::io::Result<Self> {
+    pub(crate) fn create(log_dir: &Path, container: &str, attempt: u32, hits: Arc<Hits>) -> std::io::Result<Self> {
         let directory = log_dir.join(container);
         std::fs::create_dir_all(&directory)?;
         let path = directory.join(format!("{attempt}.log"));
@@ -64,6 +66,7 @@ impl ContainerLog {
         Ok(Self {
             path,
             state: Mutex::new(state),
+            hits,
         })
     }
 
@@ -77,6 +80,7 @@ impl ContainerLog {
             let cost = line.len() as u64 + 48;
             if !state.admit(cost) {
                 state.dropped += 1;
+                self.hits.count(Limit::LogRate);
                 continue;
             }
             if state.dropped > 0 {
@@ -197,8 +201,6 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::log_stream::LogStream;
     use super::*;
 
@@ -212,7 +214,7 @@ mod tests {
     #[test]
     fn lines_are_whole_whatever_the_writes() {
         let directory = tempfile::tempdir().expect("directory");
-        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0).expect("log"));
+        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0, Arc::default()).expect("log"));
         let out = LogStream::new(log.clone(), Stream::Stdout);
         out.accept(b"one\ntw");
         out.accept(b"o\n\nend");
@@ -226,7 +228,7 @@ mod tests {
     #[test]
     fn a_huge_line_is_cut_into_partial_records() {
         let directory = tempfile::tempdir().expect("directory");
-        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0).expect("log"));
+        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0, Arc::default()).expect("log"));
         let out = LogStream::new(log.clone(), Stream::Stderr);
         let line = vec![b'x'; limits::LOG_LINE_BYTES_MAX * 2];
         out.accept(&line);
@@ -240,7 +242,7 @@ mod tests {
     #[test]
     fn a_flood_is_dropped_and_said_and_the_disk_is_bounded() {
         let directory = tempfile::tempdir().expect("directory");
-        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0).expect("log"));
+        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0, Arc::default()).expect("log"));
         let out = LogStream::new(log.clone(), Stream::Stdout);
         let line = [&[b'z'; 1000][..], b"\n"].concat();
         for _ in 0..30_000 {
@@ -256,7 +258,7 @@ mod tests {
     #[test]
     fn full_files_are_rotated_and_the_oldest_go() {
         let directory = tempfile::tempdir().expect("directory");
-        let log = ContainerLog::create(directory.path(), "web", 0).expect("log");
+        let log = ContainerLog::create(directory.path(), "web", 0, Arc::default()).expect("log");
         let mut state = log.state.lock().expect("state");
         for _ in 0..8 {
             log.append(&mut state, &vec![b'\n'; limits::LOG_FILE_BYTES_MAX as usize]);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::ResourceLimiter;
 
+use super::hits::{Hits, Limit};
 use crate::limits;
 
 /// The trap that ends a guest which grew over its limit.
@@ -19,14 +20,16 @@ pub(crate) struct MemoryExceeded {
 pub(crate) struct ContainerMemory {
     limit: u64,
     used: AtomicU64,
+    hits: Arc<Hits>,
 }
 
 impl ContainerMemory {
     /// None = no limit of its own.
-    pub(crate) fn new(limit: Option<u64>) -> Self {
+    pub(crate) fn new(limit: Option<u64>, hits: Arc<Hits>) -> Self {
         Self {
             limit: limit.unwrap_or(u64::MAX),
             used: AtomicU64::new(0),
+            hits,
         }
     }
 
@@ -35,9 +38,12 @@ impl ContainerMemory {
     }
 
     fn charge(&self, bytes: u64) -> Result<(), MemoryExceeded> {
-        let exceeded = |used: u64| MemoryExceeded {
-            limit: self.limit,
-            wanted: used.saturating_add(bytes),
+        let exceeded = |used: u64| {
+            self.hits.count(Limit::Memory);
+            MemoryExceeded {
+                limit: self.limit,
+                wanted: used.saturating_add(bytes),
+            }
         };
         self.used
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -128,13 +134,14 @@ mod tests {
 
     #[test]
     fn all_instances_of_a_container_share_its_limit() {
-        let container = Arc::new(ContainerMemory::new(Some(3 * 65536)));
+        let container = Arc::new(ContainerMemory::new(Some(3 * 65536), Arc::default()));
         let mut first = InstanceMemory::new(container.clone());
         let mut second = InstanceMemory::new(container.clone());
         assert!(first.memory_growing(0, 65536, None).expect("fits"));
         assert!(second.memory_growing(0, 2 * 65536, None).expect("fits"));
         let error = first.table_growing(0, 1, None).expect_err("one element too many");
         assert!(error.downcast_ref::<MemoryExceeded>().is_some());
+        assert_eq!(container.hits.get(Limit::Memory), 1);
         drop(second);
         assert_eq!(container.used(), 65536);
         assert!(first.memory_growing(65536, 3 * 65536, None).expect("room again"));
@@ -147,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_modules_own_maximum_is_not_an_out_of_memory() {
-        let mut memory = InstanceMemory::new(Arc::new(ContainerMemory::new(Some(10))));
+        let mut memory = InstanceMemory::new(Arc::new(ContainerMemory::new(Some(10), Arc::default())));
         assert!(!memory.memory_growing(0, 65536, Some(100)).expect("refused quietly"));
     }
 }

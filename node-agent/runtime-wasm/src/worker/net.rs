@@ -12,6 +12,8 @@ use std::sync::Arc;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::sockets::SocketAddrUse;
 
+use super::hits::{Hits, Limit};
+
 /// A pod's place in the network.
 pub(crate) struct PodNet {
     pub(crate) ip: IpAddr,
@@ -66,10 +68,13 @@ impl PodNet {
 }
 
 /// Puts the rules into a guest's sockets.
-pub(crate) fn restrict(wasi: &mut WasiCtxBuilder, net: &Arc<PodNet>) {
-    let net = net.clone();
+pub(crate) fn restrict(wasi: &mut WasiCtxBuilder, net: &Arc<PodNet>, hits: &Arc<Hits>) {
+    let (net, hits) = (net.clone(), hits.clone());
     wasi.socket_addr_check(move |address, purpose| {
         let allowed = net.allows(address, purpose);
+        if !allowed {
+            hits.count(Limit::Network);
+        }
         Box::pin(async move { allowed })
     });
 }

@@ -13,17 +13,19 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{timeout, timeout_at};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::hits::{Hits, Limit};
 use super::net::PodNet;
 use crate::limits;
 
 /// The hooks of one guest.
 pub(crate) struct Outgoing {
     net: Arc<PodNet>,
+    hits: Arc<Hits>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(net: Arc<PodNet>) -> Self {
-        Self { net }
+    pub(crate) fn new(net: Arc<PodNet>, hits: Arc<Hits>) -> Self {
+        Self { net, hits }
     }
 }
 
@@ -45,7 +47,14 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _processed: Done,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        Box::new(send(self.net.clone(), request, options.unwrap_or_default()))
+        let (net, hits) = (self.net.clone(), self.hits.clone());
+        Box::new(async move {
+            let sent = send(net, request, options.unwrap_or_default()).await;
+            if let Err(Error::DestinationIpProhibited) = sent {
+                hits.count(Limit::Network);
+            }
+            sent
+        })
     }
 }
 

@@ -20,6 +20,7 @@ use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView, p3};
 use super::cpu::metered;
 use super::exit::Exit;
 use super::guest::Guest;
+use super::hits::Limit;
 use super::http::{Server, plain};
 use super::program::Program;
 use crate::limits;
@@ -137,11 +138,15 @@ async fn run(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the component set no response".to_owned(),
         ),
-        Err(_) => (
-            StatusCode::GATEWAY_TIMEOUT,
-            format!("not done after {:?}", limits::REQUEST_DEADLINE),
-        ),
+        Err(_) => {
+            container.surroundings.hits.count(Limit::RequestDeadline);
+            (
+                StatusCode::GATEWAY_TIMEOUT,
+                format!("not done after {:?}", limits::REQUEST_DEADLINE),
+            )
+        }
         Ok(Err(error)) => {
+            container.surroundings.hits.count_error(&error);
             let exit = Exit::from_error(&error);
             if exit.is_out_of_memory() {
                 let _ = server.fatal.try_send(exit);

@@ -178,7 +178,7 @@ mod tests {
         let net = std::sync::Arc::new(super::super::net::PodNet::new(ip, Vec::new()));
         let mut wasi = WasiCtxBuilder::new();
         wasi.allow_tcp(true);
-        super::super::net::restrict(&mut wasi, &net);
+        super::super::net::restrict(&mut wasi, &net, &std::sync::Arc::default());
         let (mut wasi, mut table) = (wasi.build(), ResourceTable::new());
         let view = WasiSocketsCtxView {
             ctx: wasi.sockets(),
