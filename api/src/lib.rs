@@ -15,6 +15,7 @@ pub mod labels;
 pub mod names;
 pub mod object;
 pub mod patch;
+pub mod pod_settings;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

@@ -21,6 +21,7 @@ pub(crate) mod warnings;
 use serde_json::{Value, json};
 use skiff_api::field::{FieldErrors, Path};
 use skiff_api::object::{self, bool_at, int_at, list_at, map_entry, str_at};
+use skiff_api::pod_settings;
 
 use super::common::{keep_field, resource};
 use crate::strategy::{Column, DeleteMode, LedgerChange, Strategy, WriteContext};
@@ -28,6 +29,7 @@ use crate::strategy::{Column, DeleteMode, LedgerChange, Strategy, WriteContext};
 /// Reason and message of a pod that is not to be scheduled yet.
 const GATED_REASON: &str = "SchedulingGated";
 const GATED_MESSAGE: &str = "Scheduling is blocked due to non-empty scheduling gates";
+const ANNOTATIONS: &str = "/metadata/annotations";
 
 pub struct PodStrategy;
 
@@ -73,10 +75,15 @@ impl Strategy for PodStrategy {
         }
     }
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
+        // A pod that does not exist yet has no resourceVersion.
+        let is_new = object::resource_version(object).is_empty() && object::generation(object) <= 1;
+        if is_new {
+            let annotations = object.pointer(ANNOTATIONS);
+            pod_settings::problems(annotations, &Path::new("metadata").child("annotations"), errors);
+        }
         validate::new_pod(object, errors);
         let ephemeral = !list_at(object, "/spec/ephemeralContainers").is_empty();
-        // A pod that does not exist yet has no resourceVersion.
-        if ephemeral && object::resource_version(object).is_empty() && object::generation(object) <= 1 {
+        if ephemeral && is_new {
             errors.forbidden(
                 &Path::new("spec").child("ephemeralContainers"),
                 "cannot be set on create",
@@ -87,7 +94,7 @@ impl Strategy for PodStrategy {
         update::validate(new, old, errors);
     }
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        warnings::of_spec(new.get("spec").unwrap_or(&Value::Null), &Path::new("spec"))
+        warnings::of_template(new, &Path::default())
     }
     fn tracks_generation(&self) -> bool {
         true

@@ -30,8 +30,7 @@ impl Strategy for PodTemplateStrategy {
         );
     }
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        let path = Path::new("template").child("spec");
-        warnings::of_spec(new.pointer("/template/spec").unwrap_or(&Value::Null), &path)
+        warnings::of_template(new.get("template").unwrap_or(&Value::Null), &Path::new("template"))
     }
     fn tracks_generation(&self) -> bool {
         true

@@ -195,3 +195,16 @@ fn a_status_write_changes_neither_spec_nor_owners() {
     expect![[r#"{"metadata":{"labels":{"x":"y"},"name":"a","ownerReferences":[{"uid":"o"}]},"spec":{"nodeName":"n"},"status":{"phase":"Running","qosClass":"Burstable"}}"#]]
         .assert_eq(&new.to_string());
 }
+
+#[test]
+fn settings_that_are_probably_not_meant_are_warned_of() {
+    let template = object(
+        "{metadata: {annotations: {skiff.dev/egres: none, sockets.skiff.dev/gone: '1', skiff.dev/requests: '0'}}, \
+         spec: {containers: [{name: c, image: 'x:1'}]}}",
+    );
+    expect![[r#"
+        spec.template.metadata.annotations[skiff.dev/requests]: Invalid value: "0": must be a whole number from 1 to 1000000
+        spec.template.metadata.annotations[skiff.dev/egres]: no such setting
+        spec.template.metadata.annotations[sockets.skiff.dev/gone]: the pod has no container "gone""#]]
+    .assert_eq(&warnings::of_template(&template, &Path::new("spec").child("template")).join("\n"));
+}

@@ -4,12 +4,14 @@ use serde_json::{Map, Value};
 use skiff_api::field::{FieldErrors, Path};
 use skiff_api::names;
 use skiff_api::object::{int_at, list_at, str_at};
+use skiff_api::pod_settings;
 
 use super::{diff, internal};
 
 const ONLY_THESE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 pub(super) fn validate(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    settings(new, old, errors);
     let path = Path::new("spec");
     let (new, old) = (
         new.get("spec").unwrap_or(&Value::Null),
@@ -27,6 +29,25 @@ pub(super) fn validate(new: &Value, old: &Value, errors: &mut FieldErrors) {
     tolerations(new, old, &path, errors);
     scheduling_gates(new, old, &path, errors);
     everything_else(new, old, &path, errors);
+}
+
+/// Settings in annotations. One that was there before is left alone: it may be older than its rule.
+fn settings(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    let before = old.pointer(super::ANNOTATIONS);
+    let known = |key: &str, value: &Value| before.and_then(|before| before.get(key)) == Some(value);
+    let mut changed = Map::new();
+    for (key, value) in new
+        .pointer(super::ANNOTATIONS)
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        if !known(key, value) {
+            changed.insert(key.clone(), value.clone());
+        }
+    }
+    let path = Path::new("metadata").child("annotations");
+    pod_settings::problems(Some(&Value::Object(changed)), &path, errors);
 }
 
 /// Whether the other checks are worth making.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 use skiff_api::field::Path;
 use skiff_api::object::{int_at, list_at, str_at};
+use skiff_api::pod_settings;
 
 use super::defaults::CONTAINER_LISTS;
 use crate::kinds::validate::quantity;
@@ -44,8 +45,22 @@ const OLD_VOLUMES: [(&str, &str); 10] = [
     ("awsElasticBlockStore", "deprecated in v1.17"),
 ];
 
+/// Warnings about a pod, or about the template of pods at `path` (`spec.template`).
+pub(crate) fn of_template(template: &Value, path: &Path) -> Vec<String> {
+    let spec = template.get("spec").unwrap_or(&Value::Null);
+    let containers: Vec<&str> = CONTAINER_LISTS
+        .iter()
+        .flat_map(|list| list_at(spec, &format!("/{list}")))
+        .map(|container| str_at(container, "/name"))
+        .collect();
+    let annotations = template.pointer("/metadata/annotations");
+    let mut warnings = pod_settings::warnings(annotations, &containers, &path.child("metadata").child("annotations"));
+    warnings.extend(of_spec(spec, &path.child("spec")));
+    warnings
+}
+
 /// Warnings about a spec at `path` (`spec`, or `spec.template.spec`).
-pub(crate) fn of_spec(spec: &Value, path: &Path) -> Vec<String> {
+fn of_spec(spec: &Value, path: &Path) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut warn = |path: Path, text: &str| warnings.push(format!("{path}: {text}"));
     for (key, _) in spec

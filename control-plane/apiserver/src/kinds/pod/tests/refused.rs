@@ -280,3 +280,28 @@ fn other_changes_are_shown_as_a_diff() {
         "#]],
     );
 }
+
+#[test]
+fn settings_in_annotations_are_read_at_once_and_on_change_only() {
+    let pod = |settings: &str| {
+        format!(
+            "{{metadata: {{name: v, annotations: {{{settings}}}}}, spec: {{containers: [{{name: c, image: 'x:1'}}]}}}}"
+        )
+    };
+    check_invalid(
+        &PodStrategy,
+        &pod("skiff.dev/egress: 'all', sockets.skiff.dev/c: many, kubernetes.io/ingress-bandwidth: '5'"),
+        expect![[r#"
+            metadata.annotations[kubernetes.io/ingress-bandwidth]: Invalid value: "5": resource is unreasonably small (< 1kbit)
+            metadata.annotations[sockets.skiff.dev/c]: Invalid value: "many": must be a whole number from 0 to 1000000
+        "#]],
+    );
+    check_invalid_update(
+        &PodStrategy,
+        &pod("skiff.dev/sockets: many"),
+        &pod("skiff.dev/sockets: many, skiff.dev/requests: '0'").replace("name: v", "name: v, resourceVersion: '7'"),
+        expect![[r#"
+            metadata.annotations[skiff.dev/requests]: Invalid value: "0": must be a whole number from 1 to 1000000
+        "#]],
+    );
+}
