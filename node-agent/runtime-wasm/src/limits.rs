@@ -3,7 +3,8 @@
 //! | what | pod field | over it |
 //! |---|---|---|
 //! | memory: all memories and tables of the container | `resources.limits.memory` | ended: 137, `OOMKilled` |
-//! | CPU share | `resources.limits.cpu` | throttled |
+//! | CPU time | `resources.limits.cpu` | throttled |
+//! | CPU share when cores are short | `resources.requests.cpu` | waits its turn |
 //! | bytes in writable mounts and logs | `resources.limits.ephemeral-storage` | ended: 137, `Evicted` |
 //! | log rate | – (`LOG_BYTES_PER_SECOND`) | lines dropped, a marker says how many |
 //! | open files, sockets, streams | – (`HANDLES_MAX`, `RESOURCES_MAX`) | error to the guest |

@@ -4,7 +4,7 @@
 //! everything as it is. Control runs on the main thread, guests on others ([`executor`]).
 //!
 //! Read on: [`control`] the socket · [`container`] one container · [`http`], [`request`] servers · [`guest`], [`identity`] what
-//! a guest finds · [`cpu`], [`memory`], [`logs`], [`storage`], [`net`] its bounds · [`hits`] how often they
+//! a guest finds · [`cpu`], [`turns`], [`memory`], [`logs`], [`storage`], [`net`] its bounds · [`hits`] how often they
 //! were met · [`exit`] how it ends.
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +18,8 @@ use tokio::sync::broadcast;
 use crate::limits;
 use crate::protocol::{Artifact, Call, WireError};
 use container::Container;
+use cores::Cores;
+use cpu::CpuMeter;
 use executor::Executor;
 use hits::Hits;
 use net::PodNet;
@@ -26,6 +28,7 @@ use program::Programs;
 mod container;
 pub(crate) mod control;
 mod core_files;
+mod cores;
 mod cpu;
 mod executor;
 mod exit;
@@ -45,6 +48,8 @@ mod slice;
 mod sockets;
 mod stdin;
 mod storage;
+mod ticker;
+mod turns;
 
 /// Tells every connected agent which pods changed.
 #[derive(Clone)]
@@ -71,6 +76,7 @@ pub(crate) struct Worker {
     pods: Mutex<HashMap<String, Pod>>,
     programs: Arc<Programs>,
     executor: Executor,
+    cores: Arc<Cores>,
     changes: Changes,
     denied: Vec<IpAddr>,
 }
@@ -83,6 +89,7 @@ impl Worker {
             pods: Mutex::default(),
             programs: Arc::new(Programs::new(slots)),
             executor,
+            cores: Cores::new(threads),
             changes,
             denied,
         })
@@ -190,7 +197,10 @@ impl Worker {
             }
         };
         let (uid, name) = (spec.pod_uid.clone(), spec.name.clone());
-        let container = Container::create(&sandbox, net, hits, spec, program, self.changes.clone())?;
+        let resources = &spec.resources;
+        let (limit, request) = (resources.cpu_limit_millis, resources.cpu_request_millis);
+        let cpu = CpuMeter::new(self.cores.clone(), limit, request, hits.clone());
+        let container = Container::create(&sandbox, net, hits, cpu, spec, program, self.changes.clone())?;
         let mut pods = self.pods();
         let pod = pods
             .get_mut(&uid)

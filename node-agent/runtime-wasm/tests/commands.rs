@@ -270,6 +270,54 @@ async fn a_spinner_keeps_to_its_share_and_delays_nobody() {
     }
 }
 
+/// CPU time that a process has used.
+fn cpu_of(pid: i32) -> std::time::Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    std::time::Duration::from_millis(ticks * 10)
+}
+
+/// Measured in the CPU time that they got, so that it holds on a busy machine.
+#[tokio::test]
+async fn spinners_share_the_cores_by_their_requests() {
+    let node = Node::new();
+    let mut subject = node.runtime().await;
+    let image = node.registry.push("spins", guests::spins());
+    let requests = [("a", 1000), ("b", 1000), ("c", 500), ("d", 500)];
+    for (uid, request) in requests {
+        subject.runtime.create_sandbox(&subject.sandbox(uid)).await.unwrap();
+        let mut spec = subject.container(uid, "main", 0, &image).await;
+        spec.resources.cpu_request_millis = Some(request);
+        subject.runtime.create_container(&spec).await.unwrap();
+    }
+    for (uid, _) in requests {
+        subject.runtime.start_container(uid, "main").await.unwrap();
+    }
+    let worker = node.worker("contract");
+    while cpu_of(worker) < std::time::Duration::from_secs(4) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let mut got = Vec::new();
+    for (uid, _) in requests {
+        subject.runtime.stop_container(uid, "main", 30).await.unwrap();
+        got.push(
+            subject
+                .until(uid, "main", |c| c.phase == ContainerPhase::Exited)
+                .await
+                .cpu_nanos as f64,
+        );
+    }
+    let unit = got.iter().sum::<f64>() / 3000.0;
+    for ((uid, request), got) in requests.iter().zip(&got) {
+        let share = got / unit;
+        assert!(
+            (share / *request as f64 - 1.0).abs() < 0.1,
+            "{uid} got {share:.0} of {request}: {got:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_log_flood_is_bounded_and_said() {
     let node = Node::new();

@@ -63,6 +63,7 @@ impl Container {
         sandbox: &Arc<SandboxSpec>,
         net: Arc<PodNet>,
         hits: Arc<Hits>,
+        cpu: CpuMeter,
         spec: ContainerSpec,
         program: Arc<Program>,
         changes: Changes,
@@ -72,7 +73,6 @@ impl Container {
         })?;
         let mounts = Mounts::open(&spec.mounts).map_err(WireError::Create)?;
         let memory = Arc::new(ContainerMemory::new(spec.resources.memory_limit_bytes, hits.clone()));
-        let cpu = Arc::new(CpuMeter::new(spec.resources.cpu_limit_millis, hits.clone()));
         Ok(Self {
             surroundings: Surroundings {
                 identity: Arc::new(Identity::new(sandbox.clone(), &spec)),
@@ -84,7 +84,7 @@ impl Container {
                 mounts: Arc::new(mounts),
             },
             program,
-            cpu,
+            cpu: Arc::new(cpu),
             stop: watch::Sender::new(Stop::No),
             status: Mutex::new(Status {
                 phase: ContainerPhase::Created,

@@ -1,26 +1,32 @@
-//! CPU: exact accounting, throttling to `limits.cpu`, and the ticker that interrupts guests.
+//! CPU: exact accounting, throttling to `limits.cpu`, and shares by `requests.cpu`.
 //!
 //! A guest's future is polled by [`metered`]: the thread's CPU clock is read before and after, so that work of the host
 //! for the guest is charged too. The epoch ticker makes guest code yield every tick; before the next poll a container
-//! that spent more than its share waits. Nothing else on the thread waits with it.
+//! that spent more than its limit waits, and so does one that had more of the cores than its share. Nothing else on
+//! the thread waits with it.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use wasmtime::Engine;
-
+use super::cores::{Claim, Cores, Member};
 use super::hits::{Hits, Limit};
-use super::slice::run_in_slices;
+use super::ticker::ticker;
+use super::turns;
 use crate::limits;
 
 thread_local! {
-    /// CPU clock of this thread at the last charge within the current poll.
-    static CHARGED_UP_TO: Cell<u64> = const { Cell::new(0) };
+    /// The guest polled last on this thread left off because of a tick and can go on.
+    static INTERRUPTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Tells the poll that is under way that its guest was interrupted. Called from the epoch callback.
+pub(super) fn interrupted() {
+    INTERRUPTED.set(true);
 }
 
 /// CPU time of this thread in nanoseconds.
@@ -34,6 +40,7 @@ pub(crate) struct CpuMeter {
     used_nanos: AtomicU64,
     bucket: Option<Mutex<Bucket>>,
     hits: Arc<Hits>,
+    member: Member,
 }
 
 struct Bucket {
@@ -57,7 +64,13 @@ impl Bucket {
 }
 
 impl CpuMeter {
-    pub(crate) fn new(limit_millis: Option<u64>, hits: Arc<Hits>) -> Self {
+    /// For a container with this limit and request, in thousandths of a core.
+    pub(crate) fn new(
+        cores: Arc<Cores>,
+        limit_millis: Option<u64>,
+        request_millis: Option<u64>,
+        hits: Arc<Hits>,
+    ) -> Self {
         let bucket = limit_millis.filter(|millis| *millis > 0).map(|millis| {
             Mutex::new(Bucket {
                 rate: i128::from(millis) * 1_000_000,
@@ -69,6 +82,7 @@ impl CpuMeter {
             used_nanos: AtomicU64::new(0),
             bucket,
             hits,
+            member: Member::new(cores, turns::weight(request_millis)),
         }
     }
 
@@ -89,23 +103,18 @@ impl CpuMeter {
         bucket.refill(Instant::now());
         (bucket.tokens < 0).then(|| Duration::from_nanos((-bucket.tokens * 1_000_000_000 / bucket.rate) as u64 + 1))
     }
-
-    /// Charges what the current poll used so far. Called from the epoch callback.
-    pub(crate) fn charge_running(&self) {
-        let now = thread_nanos();
-        self.charge(now.saturating_sub(CHARGED_UP_TO.replace(now)));
-    }
 }
 
 fn lock(bucket: &Mutex<Bucket>) -> std::sync::MutexGuard<'_, Bucket> {
     bucket.lock().expect("no panic happens while a bucket is held")
 }
 
-/// Runs a guest's future: charged, throttled, and with the ticker going while it is on a core.
+/// Runs a guest's future: charged, throttled, in its turn, and with the ticker going while it is on a core.
 pub(crate) async fn metered<F: Future>(meter: Arc<CpuMeter>, guest: F) -> F::Output {
     let mut guest = pin!(guest);
     let mut wait: Option<Pin<Box<tokio::time::Sleep>>> = None;
-    poll_fn(move |cx| {
+    let mut claim = Claim::new(&meter.member);
+    poll_fn(|cx| {
         loop {
             if let Some(sleep) = &mut wait {
                 if sleep.as_mut().poll(cx).is_pending() {
@@ -121,111 +130,57 @@ pub(crate) async fn metered<F: Future>(meter: Arc<CpuMeter>, guest: F) -> F::Out
                 None => break,
             }
         }
-        let _slice = Slice::begin(&meter);
-        guest.as_mut().poll(cx)
+        if claim.poll_core(cx).is_pending() {
+            return Poll::Pending;
+        }
+        INTERRUPTED.set(false);
+        let stay = Stay::begin(&meter);
+        let result = guest.as_mut().poll(cx);
+        let nanos = stay.end();
+        // Who must pay back first leaves the core to others.
+        if result.is_pending() && INTERRUPTED.get() && meter.debt().is_none() {
+            claim.interrupted(nanos);
+        } else {
+            claim.leave(nanos);
+        }
+        result
     })
     .await
 }
 
 /// One stay on a core; charges at its end even when the guest's host code panics.
-struct Slice<'a>(&'a CpuMeter);
+struct Stay<'a> {
+    meter: &'a CpuMeter,
+    began: u64,
+}
 
-impl<'a> Slice<'a> {
+impl<'a> Stay<'a> {
     fn begin(meter: &'a CpuMeter) -> Self {
         ticker().enter();
-        CHARGED_UP_TO.set(thread_nanos());
-        Self(meter)
+        Self {
+            meter,
+            began: thread_nanos(),
+        }
     }
-}
 
-impl Drop for Slice<'_> {
-    fn drop(&mut self) {
-        self.0.charge_running();
+    /// Returns the CPU time of the stay in nanoseconds.
+    fn end(self) -> u64 {
+        let nanos = self.charge();
+        std::mem::forget(self);
+        nanos
+    }
+
+    fn charge(&self) -> u64 {
+        let nanos = thread_nanos().saturating_sub(self.began);
+        self.meter.charge(nanos);
         ticker().leave();
+        nanos
     }
 }
 
-/// Increments the engines' epochs while guests are on a core. An OS thread: a runaway guest cannot hold it up.
-pub(crate) struct Ticker {
-    on_core: AtomicUsize,
-    parked: AtomicBool,
-    engines: Mutex<Vec<Engine>>,
-    thread: OnceLock<std::thread::Thread>,
-}
-
-/// The process's ticker.
-pub(crate) fn ticker() -> &'static Ticker {
-    static TICKER: Ticker = Ticker {
-        on_core: AtomicUsize::new(0),
-        parked: AtomicBool::new(false),
-        engines: Mutex::new(Vec::new()),
-        thread: OnceLock::new(),
-    };
-    &TICKER
-}
-
-impl Ticker {
-    /// Adds an engine; the first starts the thread.
-    pub(crate) fn add(&'static self, engine: &Engine) -> std::io::Result<()> {
-        self.engines
-            .lock()
-            .expect("no panic happens while the engines are held")
-            .push(engine.clone());
-        if self.thread.get().is_none() {
-            let thread = std::thread::Builder::new()
-                .name("epoch-ticker".into())
-                .stack_size(64 << 10)
-                .spawn(move || {
-                    // Where the kernel refuses, ticks are late on a busy machine.
-                    let _ = run_in_slices(0, limits::TICKER_SLICE);
-                    self.run();
-                })?
-                .thread()
-                .clone();
-            let _ = self.thread.set(thread);
-        }
-        Ok(())
-    }
-
-    fn enter(&self) {
-        if self.on_core.fetch_add(1, Ordering::SeqCst) == 0
-            && self.parked.load(Ordering::SeqCst)
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
-        }
-    }
-
-    fn leave(&self) {
-        self.on_core.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    fn run(&self) {
-        let linger = (limits::TICKER_LINGER.as_nanos() / limits::TICK.as_nanos()) as u32;
-        loop {
-            self.parked.store(true, Ordering::SeqCst);
-            while self.on_core.load(Ordering::SeqCst) == 0 {
-                std::thread::park();
-            }
-            self.parked.store(false, Ordering::SeqCst);
-            let mut idle = 0;
-            while idle < linger {
-                std::thread::sleep(limits::TICK);
-                for engine in self
-                    .engines
-                    .lock()
-                    .expect("no panic happens while the engines are held")
-                    .iter()
-                {
-                    engine.increment_epoch();
-                }
-                idle = if self.on_core.load(Ordering::SeqCst) == 0 {
-                    idle + 1
-                } else {
-                    0
-                };
-            }
-        }
+impl Drop for Stay<'_> {
+    fn drop(&mut self) {
+        self.charge();
     }
 }
 
@@ -235,7 +190,7 @@ mod tests {
 
     #[test]
     fn overspending_is_paid_back_in_time() {
-        let meter = CpuMeter::new(Some(100), Arc::default());
+        let meter = CpuMeter::new(Cores::new(1), Some(100), None, Arc::default());
         assert_eq!(meter.debt(), None);
         // 20 ms saved up, 30 ms spent: 10 ms owed, which 100m earn in 100 ms.
         meter.charge(30_000_000);
@@ -249,7 +204,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_owed() {
-        let meter = CpuMeter::new(None, Arc::default());
+        let meter = CpuMeter::new(Cores::new(1), None, None, Arc::default());
         meter.charge(u64::MAX / 2);
         assert_eq!(meter.debt(), None);
     }

@@ -1,6 +1,6 @@
 //! The threads that guests run on, apart from the control socket's: a pool for commands, and one thread with a runtime
-//! of its own per core for servers. The kernel shares the cores between them, so a spinning command costs a server
-//! no more than its share.
+//! of its own per core for servers. No more guests run at once than there are cores ([`super::turns`]), but for servers that
+//! are behind their share: the kernel takes the core from a command for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -137,6 +137,7 @@ impl Surroundings {
 fn bound<T: 'static>(store: &mut Store<T>) {
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|_| {
+        super::cpu::interrupted();
         // The kernel's turn as well: it looks for threads that have waited longer than their share every 4 ms only.
         std::thread::yield_now();
         Ok(UpdateDeadline::Yield(1))

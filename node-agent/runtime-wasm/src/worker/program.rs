@@ -11,8 +11,8 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-use super::cpu::ticker;
 use super::guest::{self, CoreGuest, CoreLinker, Guest, Linker};
+use super::ticker::ticker;
 use crate::engine::{self, Flavour};
 use crate::inspect::Kind;
 use crate::limits;
