@@ -10,7 +10,8 @@
 //! **Invariant:** a worker outlives the agent; a new agent adopts it with its pods running.
 //! **Invariant:** only code that this node compiled itself, and that is still what it was, is ever mapped.
 //!
-//! Read: [`limits`] every bound · `runtime.rs` the port · `supervise.rs` workers as the agent sees them · [`images`]
+//! Read: [`limits`] every bound · `runtime.rs` the port · `supervise.rs` workers as the agent sees them · `usage.rs`
+//! what they use · [`images`]
 //! artifacts on disk · `compile.rs` the compile child and its cache · `worker.rs` the worker process · [`inspect`] what a
 //! module is and needs.
 
@@ -23,6 +24,7 @@ pub mod limits;
 mod protocol;
 mod runtime;
 mod supervise;
+mod usage;
 mod worker;
 
 pub use compile::compile_main;

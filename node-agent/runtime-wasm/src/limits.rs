@@ -105,8 +105,8 @@ pub const OUTGOING_READ_DEADLINE: Duration = Duration::from_secs(60);
 pub const BLOCKING_THREADS_MAX: usize = 16;
 /// A worker without pods ends after this long.
 pub const WORKER_IDLE: Duration = Duration::from_secs(60);
-/// Usage figures reach the agent this often.
-pub const USAGE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a worker looks whether it still has pods.
+pub const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// The agent waits this long for a worker to start or to answer.
 pub const WORKER_START_DEADLINE: Duration = Duration::from_secs(10);
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);

@@ -7,14 +7,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use skiff_runtime::{ContainerSpec, RuntimeError, SandboxSpec, SandboxState};
+use skiff_runtime::{ContainerSpec, Figures, RuntimeError, SandboxSpec, SandboxState};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::engine::Flavour;
 use crate::inspect::Kind;
 use crate::limits;
 
 /// Grows whenever an older worker would misunderstand; such a worker is ended by the agent instead of adopted.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 /// Name of the socket in the worker's directory.
 pub(crate) const SOCKET: &str = "control.sock";
 
@@ -53,19 +54,31 @@ pub(crate) enum Call {
         pod_uid: String,
         name: String,
     },
+    /// Answered after a report of what changed since the report of this number; 0 = everything.
+    Usage {
+        after: u64,
+    },
+}
+
+/// What is told before the answer to a call.
+pub(crate) enum About {
+    Pod(String),
+    Usage { after: u64 },
 }
 
 impl Call {
-    /// The pod that it concerns.
-    pub(crate) fn pod_uid(&self) -> &str {
-        match self {
+    /// What it concerns.
+    pub(crate) fn about(&self) -> About {
+        let pod_uid = match self {
             Self::CreateSandbox { spec } => &spec.pod_uid,
             Self::CreateContainer { spec, .. } => &spec.pod_uid,
             Self::RemoveSandbox { pod_uid }
             | Self::StartContainer { pod_uid, .. }
             | Self::StopContainer { pod_uid, .. }
             | Self::RemoveContainer { pod_uid, .. } => pod_uid,
-        }
+            Self::Usage { after } => return About::Usage { after: *after },
+        };
+        About::Pod(pod_uid.clone())
     }
 }
 
@@ -86,8 +99,64 @@ pub(crate) enum Message {
     },
     /// A pod as it is now; None = gone.
     Changed { pod_uid: String, pod: Option<SandboxState> },
-    /// The end of a call, after the pod's state that it led to.
+    /// What the containers use.
+    Usage(UsageReport),
+    /// The end of a call, after the pod's state that it led to, or the report that it asked for.
     Answer { id: u64, error: Option<WireError> },
+}
+
+/// What containers use whose figures changed, and what the worker uses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UsageReport {
+    /// Its number, from 1.
+    pub(crate) report: u64,
+    /// When all figures were read, those left out included: nanoseconds of the monotonic clock.
+    pub(crate) read_nanos: u64,
+    pub(crate) changed: Vec<ContainerFigures>,
+    pub(crate) process: ProcessUsage,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ContainerFigures {
+    pub(crate) pod_uid: String,
+    pub(crate) name: String,
+    pub(crate) attempt: u32,
+    pub(crate) figures: Figures,
+    pub(crate) limit_hits: Vec<(String, u64)>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ProcessUsage {
+    pub(crate) pid: u32,
+    pub(crate) cpu_nanos: u64,
+    /// Charged to no container.
+    pub(crate) overhead_cpu_nanos: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) pools: Vec<PoolUsage>,
+    pub(crate) instantiations: Instantiations,
+}
+
+/// One engine's pool.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PoolUsage {
+    pub(crate) flavour: Flavour,
+    pub(crate) slots: u64,
+    pub(crate) instances: u64,
+    pub(crate) core_instances: u64,
+    pub(crate) memories: u64,
+    pub(crate) tables: u64,
+    pub(crate) stacks: u64,
+    /// Slots of memories that were used before and keep their pages.
+    pub(crate) warm_memories: u64,
+    /// Bytes kept resident in slots that are not used.
+    pub(crate) warm_bytes: u64,
+}
+
+/// How long instantiations took: counts per bucket, not summed up, and the sum.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Instantiations {
+    pub(crate) buckets: Vec<u64>,
+    pub(crate) sum_nanos: u64,
 }
 
 /// A `RuntimeError` on the wire.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use skiff_runtime::{
-    ContainerSpec, Image, PullCredentials, Runtime, RuntimeError, SandboxSpec, SandboxState, WakeSender,
+    ContainerSpec, Image, PullCredentials, Runtime, RuntimeError, SandboxSpec, SandboxState, Usage, WakeSender,
 };
 
 use crate::compile::Compiler;
@@ -236,6 +236,28 @@ impl Runtime for WasmRuntime {
             name: name.to_owned(),
         };
         Ok(link.call(call).await?)
+    }
+
+    /// All workers are asked at once; one that does not answer is left out.
+    async fn usage(&self) -> Result<Usage, RuntimeError> {
+        let links: Vec<_> = self
+            .0
+            .links()
+            .iter()
+            .map(|(name, link)| (name.clone(), link.clone()))
+            .collect();
+        let asked = links.iter().map(|(name, link)| link.usage(name));
+        let mut all = Usage::default();
+        for (answer, (name, _)) in futures::future::join_all(asked).await.into_iter().zip(&links) {
+            match answer {
+                Ok(usage) => {
+                    all.containers.extend(usage.containers);
+                    all.hosts.extend(usage.hosts);
+                }
+                Err(error) => tracing::debug!(namespace = name, ?error, "a worker did not tell what it uses"),
+            }
+        }
+        Ok(all)
     }
 
     async fn list(&self) -> Result<Vec<SandboxState>, RuntimeError> {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail};
-use skiff_runtime::{RuntimeError, SandboxSpec, SandboxState, WakeSender};
+use skiff_runtime::{RuntimeError, SandboxSpec, SandboxState, Usage, WakeSender};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::limits;
 use crate::protocol::{self, Call, Message, PROTOCOL, Request, SOCKET, WireError, WorkerArgs};
+use crate::usage::Picture;
 
 /// Calls that wait to be written to one worker.
 const CALLS_QUEUE: usize = 256;
@@ -69,6 +70,7 @@ pub(crate) struct Link {
     pid: Option<rustix::process::Pid>,
     calls: mpsc::Sender<Request>,
     pods: Mutex<BTreeMap<String, SandboxState>>,
+    usage: Mutex<Picture>,
     pending: Mutex<Pending>,
     next: AtomicU64,
     dead: AtomicBool,
@@ -116,6 +118,7 @@ impl Link {
             pid,
             calls,
             pods: Mutex::new(pods.into_iter().map(|(spec, state)| (spec.pod_uid, state)).collect()),
+            usage: Mutex::default(),
             pending: Mutex::default(),
             next: AtomicU64::new(0),
             dead: AtomicBool::new(false),
@@ -142,6 +145,21 @@ impl Link {
 
     fn pods(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, SandboxState>> {
         self.pods.lock().expect("no panic happens while the pods are held")
+    }
+
+    /// What its containers and itself use now.
+    pub(crate) async fn usage(&self, name: &str) -> Result<Usage, CallError> {
+        let after = self.picture().report();
+        self.call(Call::Usage { after }).await?;
+        let (pods, picture) = (self.pods(), self.picture());
+        Ok(Usage {
+            containers: pods.values().flat_map(|pod| picture.containers(pod)).collect(),
+            hosts: vec![picture.host(name)],
+        })
+    }
+
+    fn picture(&self) -> std::sync::MutexGuard<'_, Picture> {
+        self.usage.lock().expect("no panic happens while usage is held")
     }
 
     fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
@@ -186,6 +204,10 @@ impl Link {
                         // A full channel means that a look is due anyway.
                         let _ = wake.try_send(pod_uid);
                     }
+                }
+                Message::Usage(report) => {
+                    let pods = self.pods();
+                    self.picture().add(report, |uid| pods.contains_key(uid));
                 }
                 Message::Answer { id, error } => {
                     if let Some(answer) = self.pending().remove(&id) {

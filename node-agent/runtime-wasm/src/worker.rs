@@ -5,10 +5,11 @@
 //!
 //! Read on: [`control`] the socket · [`container`] one container · [`http`], [`request`] servers · [`guest`], [`identity`] what
 //! a guest finds · [`cpu`], [`turns`], [`memory`], [`logs`], [`storage`], [`net`] its bounds · [`hits`] how often they
-//! were met · [`exit`] how it ends.
+//! were met · [`usage`] what is used · [`exit`] how it ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +51,9 @@ mod stdin;
 mod storage;
 mod ticker;
 mod turns;
+mod usage;
+
+pub(crate) use usage::INSTANTIATION_MICROS;
 
 /// Tells every connected agent which pods changed.
 #[derive(Clone)]
@@ -79,6 +83,8 @@ pub(crate) struct Worker {
     cores: Arc<Cores>,
     changes: Changes,
     denied: Vec<IpAddr>,
+    /// Reports of usage made so far.
+    reports: AtomicU64,
 }
 
 impl Worker {
@@ -92,6 +98,7 @@ impl Worker {
             cores: Cores::new(threads),
             changes,
             denied,
+            reports: AtomicU64::new(0),
         })
     }
 
@@ -146,6 +153,8 @@ impl Worker {
                 Ok(())
             }
             Call::RemoveContainer { pod_uid, name } => self.remove_container(&pod_uid, &name),
+            // The report is made at the moment it is written.
+            Call::Usage { .. } => Ok(()),
         }
     }
 
@@ -221,16 +230,6 @@ impl Worker {
         }
         pod.containers.remove(name);
         Ok(())
-    }
-
-    /// Uids of pods whose figures are worth telling again.
-    fn running(&self) -> Vec<String> {
-        let runs = |pod: &Pod| pod.containers.values().any(|c| c.phase() == ContainerPhase::Running);
-        self.pods()
-            .iter()
-            .filter(|(_, pod)| runs(pod))
-            .map(|(uid, _)| uid.clone())
-            .collect()
     }
 }
 

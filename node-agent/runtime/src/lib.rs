@@ -14,9 +14,11 @@ pub mod contract;
 pub mod error;
 pub mod fake;
 pub mod io;
+pub mod usage;
 
 pub use error::RuntimeError;
 pub use io::{StreamIo, TerminalSize};
+pub use usage::{ContainerUsage, Figures, HostUsage, Usage};
 
 /// Says "look again at the pod with this uid". Bounded; a full channel means that a look is due anyway.
 pub type WakeSender = tokio::sync::mpsc::Sender<String>;
@@ -110,7 +112,7 @@ pub struct ContainerState {
     pub reason: String,
     /// One paragraph for a human; for a trap its symbolised backtrace.
     pub message: String,
-    /// Usage so far.
+    /// Usage so far, as of the container's last change; [`Runtime::usage`] reads what is used now.
     pub cpu_nanos: u64,
     pub memory_bytes: u64,
 }
@@ -179,6 +181,10 @@ pub trait Runtime: Send + Sync + 'static {
         Err(RuntimeError::Unsupported {
             what: "attach".to_owned(),
         })
+    }
+    /// Reads what the containers use now.
+    async fn usage(&self) -> Result<Usage, RuntimeError> {
+        Ok(Usage::default())
     }
     /// Every sandbox with its containers.
     async fn list(&self) -> Result<Vec<SandboxState>, RuntimeError>;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
-use skiff_runtime::{ContainerPhase, ContainerSpec, ContainerState, SandboxSpec};
+use skiff_runtime::{ContainerPhase, ContainerSpec, ContainerState, Figures, SandboxSpec};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -25,6 +25,7 @@ use super::net::PodNet;
 use super::program::Program;
 use super::stdin::Stdin;
 use super::storage;
+use super::usage::{self, Told, instantiated};
 use crate::protocol::WireError;
 
 /// What the agent asked of a running container.
@@ -38,6 +39,7 @@ pub(crate) enum Stop {
 struct Status {
     phase: ContainerPhase,
     started_at: i64,
+    started_nanos: u64,
     finished_at: i64,
     exit: Exit,
 }
@@ -49,6 +51,7 @@ pub(crate) struct Container {
     pub(crate) stop: watch::Sender<Stop>,
     status: Mutex<Status>,
     task: Mutex<Option<JoinHandle<()>>>,
+    told: Mutex<Told>,
     changes: Changes,
 }
 
@@ -89,10 +92,12 @@ impl Container {
             status: Mutex::new(Status {
                 phase: ContainerPhase::Created,
                 started_at: 0,
+                started_nanos: 0,
                 finished_at: 0,
                 exit: Exit::code(0),
             }),
             task: Mutex::default(),
+            told: Mutex::default(),
             changes,
         })
     }
@@ -137,6 +142,23 @@ impl Container {
         }
     }
 
+    /// What it uses now.
+    pub(super) fn figures(&self) -> Figures {
+        let surroundings = &self.surroundings;
+        Figures {
+            started_nanos: self.status().started_nanos,
+            cpu_nanos: self.cpu.used_nanos(),
+            memory_bytes: surroundings.memory.used(),
+            instances: surroundings.memory.instances(),
+            log_bytes: surroundings.log.bytes(),
+            ..Figures::default()
+        }
+    }
+
+    pub(super) fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().expect("no panic happens while it is held")
+    }
+
     /// Starts the guest; harmless when it was started before. Errors: the address or port cannot be listened on.
     pub(crate) fn start(self: &Arc<Self>, executor: &Executor) -> Result<(), WireError> {
         if self.phase() != ContainerPhase::Created {
@@ -150,6 +172,7 @@ impl Container {
             let mut status = self.status();
             status.phase = ContainerPhase::Running;
             status.started_at = now();
+            status.started_nanos = usage::monotonic_nanos();
         }
         let container = self.clone();
         let task = match listener {
@@ -278,24 +301,30 @@ impl Container {
         match &*self.program {
             Program::Core(pre) => {
                 let mut store = self.surroundings.core_store(pre.module().engine(), stdin)?;
-                let instance = pre.instantiate_async(&mut store).await?;
+                let instance = instantiated(pre.instantiate_async(&mut store)).await?;
                 let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
                 start.call_async(&mut store, ()).await.map(Ok)
             }
             Program::Command(pre) => {
                 let mut store = self.surroundings.store(pre.engine(), Some(stdin))?;
-                let command = pre.instantiate_async(&mut store).await?;
+                let command = instantiated(pre.instantiate_async(&mut store)).await?;
                 command.wasi_cli_run().call_run(&mut store).await
             }
             Program::CommandP3(pre) => {
                 let mut store = self.surroundings.store(pre.engine(), Some(stdin))?;
-                let command = pre.instantiate_async(&mut store).await?;
+                let command = instantiated(pre.instantiate_async(&mut store)).await?;
                 store
                     .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
                     .await?
             }
             Program::Http(_) | Program::HttpP3(_) => Err(wasmtime::Error::msg("a server is not a command")),
         }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        usage::retire(self.cpu.used_nanos());
     }
 }
 

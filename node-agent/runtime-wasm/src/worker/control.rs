@@ -1,6 +1,5 @@
 //! The worker's main thread: its start, its socket, its end.
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -13,7 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::Worker;
 use crate::limits;
-use crate::protocol::{self, Message, PROTOCOL, Request, SOCKET, WorkerArgs};
+use crate::protocol::{self, About, Message, PROTOCOL, Request, SOCKET, WorkerArgs};
 
 /// Answers that wait to be written to one agent.
 const ANSWERS_QUEUE: usize = 1024;
@@ -76,8 +75,7 @@ async fn serve(args: &WorkerArgs) -> anyhow::Result<()> {
         .and_then(|()| std::io::stdout().flush());
     let us = rustix::process::getuid().as_raw();
     let mut idle_since = tokio::time::Instant::now();
-    let mut usage = tokio::time::interval(limits::USAGE_INTERVAL);
-    let mut told = HashMap::new();
+    let mut idle_check = tokio::time::interval(limits::IDLE_CHECK_INTERVAL);
     loop {
         tokio::select! {
             accepted = listener.accept() => {
@@ -86,8 +84,7 @@ async fn serve(args: &WorkerArgs) -> anyhow::Result<()> {
                     tokio::spawn(converse(worker.clone(), stream, args.namespace.clone()));
                 }
             }
-            _ = usage.tick() => {
-                tell_usage(&worker, &mut told);
+            _ = idle_check.tick() => {
                 if !worker.is_empty() {
                     idle_since = tokio::time::Instant::now();
                 } else if idle_since.elapsed() >= limits::WORKER_IDLE {
@@ -95,20 +92,6 @@ async fn serve(args: &WorkerArgs) -> anyhow::Result<()> {
                     return Ok(());
                 }
             }
-        }
-    }
-}
-
-/// Sends figures that moved.
-fn tell_usage(worker: &Worker, told: &mut HashMap<String, u64>) {
-    let running = worker.running();
-    told.retain(|uid, _| running.contains(uid));
-    for uid in running {
-        let cpu = worker
-            .state(&uid)
-            .map_or(0, |pod| pod.containers.iter().map(|c| c.cpu_nanos).sum());
-        if told.insert(uid.clone(), cpu) != Some(cpu) {
-            worker.changes.pod(&uid);
         }
     }
 }
@@ -127,9 +110,9 @@ async fn converse(worker: Arc<Worker>, stream: UnixStream, namespace: String) {
         let (worker, answers) = (worker.clone(), answers.clone());
         tokio::spawn(async move {
             let Request { id, call } = request;
-            let pod_uid = call.pod_uid().to_owned();
+            let about = call.about();
             let error = worker.perform(call).await.err();
-            let _ = answers.send((pod_uid, Message::Answer { id, error })).await;
+            let _ = answers.send((about, Message::Answer { id, error })).await;
             drop(turn);
         });
     }
@@ -142,7 +125,7 @@ async fn write(
     mut writer: tokio::net::unix::OwnedWriteHalf,
     namespace: String,
     mut changes: broadcast::Receiver<String>,
-    mut answers: mpsc::Receiver<(String, Message)>,
+    mut answers: mpsc::Receiver<(About, Message)>,
 ) -> std::io::Result<()> {
     let everything = || Message::All {
         protocol: PROTOCOL,
@@ -152,9 +135,9 @@ async fn write(
     };
     protocol::write(&mut writer, &everything()).await?;
     loop {
-        let (pod_uid, answer) = tokio::select! {
+        let (about, answer) = tokio::select! {
             changed = changes.recv() => match changed {
-                Ok(pod_uid) => (pod_uid, None),
+                Ok(pod_uid) => (About::Pod(pod_uid), None),
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     protocol::write(&mut writer, &everything()).await?;
                     continue;
@@ -162,12 +145,18 @@ async fn write(
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
             },
             answer = answers.recv() => match answer {
-                Some((pod_uid, answer)) => (pod_uid, Some(answer)),
+                Some((about, answer)) => (about, Some(answer)),
                 None => return Ok(()),
             },
         };
-        let pod = worker.state(&pod_uid);
-        protocol::write(&mut writer, &Message::Changed { pod_uid, pod }).await?;
+        let news = match about {
+            About::Pod(pod_uid) => {
+                let pod = worker.state(&pod_uid);
+                Message::Changed { pod_uid, pod }
+            }
+            About::Usage { after } => Message::Usage(worker.usage(after)),
+        };
+        protocol::write(&mut writer, &news).await?;
         if let Some(answer) = answer {
             protocol::write(&mut writer, &answer).await?;
         }

@@ -17,7 +17,6 @@ macro_rules! limits {
             pub(crate) const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// The label's value.
-            #[cfg(test)]
             pub(crate) fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
@@ -92,7 +91,6 @@ impl Hits {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn get(&self, limit: Limit) -> u64 {
         self.0[limit as usize].load(Ordering::Relaxed)
     }

@@ -20,6 +20,7 @@ pub(crate) struct MemoryExceeded {
 pub(crate) struct ContainerMemory {
     limit: u64,
     used: AtomicU64,
+    instances: AtomicU64,
     hits: Arc<Hits>,
 }
 
@@ -29,12 +30,18 @@ impl ContainerMemory {
         Self {
             limit: limit.unwrap_or(u64::MAX),
             used: AtomicU64::new(0),
+            instances: AtomicU64::new(0),
             hits,
         }
     }
 
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Instances now.
+    pub(crate) fn instances(&self) -> u64 {
+        self.instances.load(Ordering::Relaxed)
     }
 
     fn charge(&self, bytes: u64) -> Result<(), MemoryExceeded> {
@@ -64,6 +71,7 @@ pub(crate) struct InstanceMemory {
 
 impl InstanceMemory {
     pub(crate) fn new(container: Arc<ContainerMemory>) -> Self {
+        container.instances.fetch_add(1, Ordering::Relaxed);
         Self {
             container,
             charged: 0,
@@ -88,6 +96,7 @@ impl InstanceMemory {
 impl Drop for InstanceMemory {
     fn drop(&mut self) {
         self.container.used.fetch_sub(self.charged, Ordering::Relaxed);
+        self.container.instances.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

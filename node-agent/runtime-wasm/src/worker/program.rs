@@ -16,7 +16,7 @@ use super::ticker::ticker;
 use crate::engine::{self, Flavour};
 use crate::inspect::Kind;
 use crate::limits;
-use crate::protocol::{Artifact, WireError};
+use crate::protocol::{Artifact, PoolUsage, WireError};
 
 /// A module ready to be instantiated.
 pub(crate) enum Program {
@@ -33,6 +33,7 @@ struct Damaged;
 
 struct Runner {
     engine: Engine,
+    slots: u32,
     linker: Linker,
     core_linker: CoreLinker,
 }
@@ -49,6 +50,7 @@ impl Runner {
         let core_linker = guest::core_linker(&engine)?;
         Ok(Self {
             engine,
+            slots,
             linker,
             core_linker,
         })
@@ -109,6 +111,31 @@ impl Programs {
         Ok(runner)
     }
 
+    /// What is taken of each engine's pool.
+    pub(crate) fn pools(&self) -> Vec<PoolUsage> {
+        let runners = self
+            .runners
+            .lock()
+            .expect("no panic happens while the engines are held");
+        let pool = |(flavour, runner): (&Flavour, &Arc<Runner>)| {
+            let metrics = runner.engine.pooling_allocator_metrics()?;
+            Some(PoolUsage {
+                flavour: *flavour,
+                slots: u64::from(runner.slots),
+                instances: metrics.component_instances(),
+                core_instances: metrics.core_instances(),
+                memories: metrics.memories() as u64,
+                tables: metrics.tables() as u64,
+                stacks: metrics.stacks() as u64,
+                warm_memories: u64::from(metrics.unused_warm_memories()),
+                warm_bytes: (metrics.unused_memory_bytes_resident()
+                    + metrics.unused_table_bytes_resident()
+                    + metrics.unused_stack_bytes_resident().unwrap_or(0)) as u64,
+            })
+        };
+        runners.iter().filter_map(pool).collect()
+    }
+
     fn open(&self, artifact: &Artifact) -> wasmtime::Result<Program> {
         let runner = self.runner(if artifact.p3 { Flavour::P3 } else { Flavour::Lean })?;
         let mut file = std::fs::File::open(&artifact.path)?;
@@ -123,6 +150,7 @@ impl Programs {
             engine,
             linker,
             core_linker,
+            ..
         } = &*runner;
         #[expect(
             unsafe_code,

@@ -23,6 +23,7 @@ use super::guest::Guest;
 use super::hits::Limit;
 use super::http::{Server, plain};
 use super::program::Program;
+use super::usage::instantiated;
 use crate::limits;
 
 /// Shared by a request's guest and the body of its response.
@@ -189,7 +190,7 @@ async fn call_p2(
     // The library drops the sender unused if the guest sets no response; ours is kept for saying why.
     let (sender, mut set) = oneshot::channel();
     let outparam = store.data_mut().http().new_response_outparam(sender)?;
-    let proxy = pre.instantiate_async(&mut store).await?;
+    let proxy = instantiated(pre.instantiate_async(&mut store)).await?;
     let handler = proxy.wasi_http_incoming_handler();
     let guest = handler.call_handle(&mut store, request, outparam);
     tokio::pin!(guest);
@@ -222,7 +223,7 @@ async fn call_p3(
     answers: &Answers,
 ) -> wasmtime::Result<()> {
     let mut store = server.container.surroundings.store(pre.engine(), None)?;
-    let service = pre.instantiate_async(&mut store).await?;
+    let service = instantiated(pre.instantiate_async(&mut store)).await?;
     let request = with_authority(request);
     store
         .run_concurrent(async |accessor| {
