@@ -5,10 +5,11 @@
 //!
 //! Reading order: `object` (access to the common fields), `status` (the one error type that reaches users), `field`
 //! (paths and validation errors), `kind` (the resource table), `schema` (the field table), `codec` (protobuf and strict
-//! JSON over it), `selector`, `quantity`, `patch`, `canonical` (the bytes at rest), `time`.
+//! JSON over it), `selector`, `quantity`, `patch`, `canonical` (the bytes at rest), `time`, `cron`.
 
 pub mod canonical;
 pub mod codec;
+pub mod cron;
 pub mod field;
 pub mod kind;
 pub mod labels;

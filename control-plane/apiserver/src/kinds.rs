@@ -3,8 +3,10 @@
 pub(crate) mod common;
 mod config_map;
 mod controller_revision;
+mod cron_job;
 mod deployment;
 pub mod event;
+mod job;
 mod lease;
 mod namespace;
 mod node;
@@ -41,6 +43,8 @@ pub fn all() -> Vec<Arc<dyn Strategy>> {
         Arc::new(controller_revision::ControllerRevisionStrategy),
         Arc::new(deployment::DeploymentStrategy),
         Arc::new(replica_set::ReplicaSetStrategy),
+        Arc::new(cron_job::CronJobStrategy),
+        Arc::new(job::JobStrategy),
         Arc::new(lease::LeaseStrategy),
         Arc::new(event::EventsV1Strategy),
         Arc::new(runtime_class::RuntimeClassStrategy),

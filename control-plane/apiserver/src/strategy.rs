@@ -138,6 +138,11 @@ pub trait Strategy: Send + Sync + 'static {
         DeleteMode::Immediate
     }
 
+    /// Some: a delete that says nothing of dependents leaves them alone, and its answer carries this warning.
+    fn orphans_by_default(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The object has just been given its deletionTimestamp and will wait (namespaces go to phase Terminating).
     fn begin_deletion(&self, _object: &mut Value) {}
     /// Whether anything but a grace period keeps a deleted object: finalizers in metadata, or, for namespaces, in spec.

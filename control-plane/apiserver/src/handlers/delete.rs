@@ -35,7 +35,7 @@ use plan::{Plan, plan};
 pub async fn handle(scope: Scope, body: RequestBody) -> ApiResult<Response<Body>> {
     let form = Form::negotiate(&scope.parts, true)?;
     let options = read_options(&scope, body).await?;
-    let mut warnings = Vec::new();
+    let mut warnings = warnings(&scope, &options);
     let outcome = delete_one(&scope, &scope.namespace, &scope.name, &options, &mut warnings).await?;
     let mut response = match outcome {
         Outcome::Gone(value) if RETURNED.contains(&scope.resource.info.resource) => {
@@ -63,7 +63,7 @@ pub async fn handle_collection(scope: Scope, body: RequestBody) -> ApiResult<Res
     let options = read_options(&scope, body).await?;
     let list_options = ListOptions::parse(&scope.query, &scope.resource, false)?;
     let page = list::page(&scope, &list_options).await?;
-    let mut warnings = Vec::new();
+    let mut warnings = warnings(&scope, &options);
     for object in &page.items {
         match delete_one(&scope, &object.namespace, &object.name, &options, &mut warnings).await {
             Ok(_) => {}
@@ -101,6 +101,13 @@ async fn read_options(scope: &Scope, mut request_body: RequestBody) -> ApiResult
         )));
     }
     DeleteOptions::parse(Some(&value), &scope.query)
+}
+
+/// What a client that says nothing of dependents may not expect.
+fn warnings(scope: &Scope, options: &DeleteOptions) -> Vec<String> {
+    let silent = options.propagation.is_none() && options.orphan_dependents.is_none();
+    let warning = scope.resource.strategy.orphans_by_default().filter(|_| silent);
+    warning.map(str::to_owned).into_iter().collect()
 }
 
 /// The Status that says what was deleted.

@@ -7,7 +7,7 @@ mod containers;
 pub(crate) mod defaults;
 mod diff;
 mod env;
-mod internal;
+pub(crate) mod internal;
 mod printer;
 mod probes;
 pub(crate) mod qos;

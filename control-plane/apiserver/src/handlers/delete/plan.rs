@@ -23,7 +23,7 @@ pub(super) enum Plan {
 
 pub(super) fn plan(strategy: &dyn Strategy, old: &Value, options: &DeleteOptions, now: i64) -> Plan {
     let mut new = old.clone();
-    set_finalizers(&mut new, &finalizers(old, options));
+    set_finalizers(&mut new, &finalizers(strategy, old, options));
     let was_terminating = object::is_terminating(old);
     let (period, graceful) = match strategy.delete_mode(old, options.grace_period_seconds) {
         DeleteMode::Immediate => (0, false),
@@ -50,7 +50,7 @@ pub(super) fn plan(strategy: &dyn Strategy, old: &Value, options: &DeleteOptions
 }
 
 /// The finalizers that the garbage collector is to act on, after the client's wish.
-fn finalizers(old: &Value, options: &DeleteOptions) -> Vec<String> {
+fn finalizers(strategy: &dyn Strategy, old: &Value, options: &DeleteOptions) -> Vec<String> {
     let existing = object::finalizers(old);
     let has = |name: &str| existing.contains(&name);
     let (orphan, foreground) = match (options.orphan_dependents, options.propagation) {
@@ -58,7 +58,10 @@ fn finalizers(old: &Value, options: &DeleteOptions) -> Vec<String> {
         (None, Some(Propagation::Orphan)) => (true, false),
         (None, Some(Propagation::Foreground)) => (false, true),
         (None, Some(Propagation::Background)) => (false, false),
-        (None, None) => (has(ORPHAN), has(FOREGROUND)),
+        (None, None) => {
+            let by_default = strategy.orphans_by_default().is_some() && !has(FOREGROUND);
+            (has(ORPHAN) || by_default, has(FOREGROUND))
+        }
     };
     let mut finalizers: Vec<String> = existing
         .iter()

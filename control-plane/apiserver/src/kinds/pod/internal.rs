@@ -65,6 +65,22 @@ pub(super) fn pod_spec_view(spec: &Value) -> Value {
     view
 }
 
+/// A pod template on one line: its metadata in the way of the API, its spec in Go's.
+pub(crate) fn template_text(template: &Value) -> String {
+    let mut out = String::from("{");
+    for (key, value) in template
+        .get("metadata")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        out.push_str(&format!("{}:{value},", Value::from(key.as_str())));
+    }
+    let spec = pod_spec_view(template.get("spec").unwrap_or(&Value::Null));
+    out.push_str(&format!("\"Spec\":{}}}", compact(&POD_SPEC, &spec)));
+    out
+}
+
 fn new_line(indent: Option<usize>, out: &mut String) {
     if let Some(depth) = indent {
         out.push('\n');
