@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use jiff::Timestamp;
 use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -35,6 +36,8 @@ impl Indexed for Pod {
 }
 impl Indexed for ReplicaSet {}
 impl Indexed for Deployment {}
+impl Indexed for Job {}
+impl Indexed for CronJob {}
 impl Indexed for Node {}
 impl Indexed for Lease {}
 impl Indexed for Namespace {}
@@ -237,6 +240,8 @@ pub struct Caches {
     pub pods: Cache<Pod>,
     pub replica_sets: Cache<ReplicaSet>,
     pub deployments: Cache<Deployment>,
+    pub jobs: Cache<Job>,
+    pub cron_jobs: Cache<CronJob>,
     pub nodes: Cache<Node>,
     /// Those of `kube-node-lease` only.
     pub leases: Cache<Lease>,

@@ -2,13 +2,24 @@
 //! kept, because the caches are most of the manager's memory. For pods the list says what stays, so that a field that
 //! someone begins to read has to be added here.
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Node, Pod, PodSpec, PodStatus, Volume};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, Node, Pod, PodSpec, PodStatus, Volume,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::caches::controller_of;
+use crate::job::{COMPLETION_INDEX, FAILURE_COUNT, IGNORED_FAILURE_COUNT};
 use crate::pods;
 
 /// kubectl's memory of what was applied: as large as the object, and of no use here.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// The annotations of pods that somebody reads.
+const ANNOTATIONS: [&str; 4] = [
+    pods::DELETION_COST,
+    COMPLETION_INDEX,
+    FAILURE_COUNT,
+    IGNORED_FAILURE_COUNT,
+];
 
 /// Any object's metadata without what only others' writes are about.
 pub fn trim_metadata(meta: &mut ObjectMeta) {
@@ -29,16 +40,20 @@ pub fn trim_node(node: &mut Node) {
 pub fn trim_pod(pod: &mut Pod) {
     let whole = std::mem::take(pod);
     let restarts = pods::restarts_max(&whole);
+    let of_a_job = controller_of(&whole.metadata).is_some_and(|owner| owner.kind == "Job");
     *pod = Pod {
         metadata: kept_metadata(whole.metadata),
         spec: whole.spec.map(kept_spec),
-        status: whole.status.map(|status| kept_status(status, restarts)),
+        status: whole.status.map(|status| match of_a_job {
+            true => kept_status_of_a_job(status),
+            false => kept_status(status, restarts),
+        }),
     };
 }
 
 fn kept_metadata(meta: ObjectMeta) -> ObjectMeta {
     let annotations = meta.annotations.map(|mut all| {
-        all.retain(|key, _| key == pods::DELETION_COST);
+        all.retain(|key, _| ANNOTATIONS.contains(&key.as_str()));
         all
     });
     ObjectMeta {
@@ -114,6 +129,38 @@ fn kept_status(status: PodStatus, restarts: i32) -> PodStatus {
         conditions: status.conditions,
         container_statuses: (restarts > 0).then(|| vec![most]),
         ..PodStatus::default()
+    }
+}
+
+/// A Job asks how each container ended, and how often it was started again.
+fn kept_status_of_a_job(status: PodStatus) -> PodStatus {
+    let kept = |all: Vec<ContainerStatus>| -> Vec<ContainerStatus> { all.into_iter().map(kept_end).collect() };
+    PodStatus {
+        phase: status.phase,
+        conditions: status.conditions,
+        container_statuses: status.container_statuses.map(kept),
+        init_container_statuses: status.init_container_statuses.map(kept),
+        ..PodStatus::default()
+    }
+}
+
+fn kept_end(container: ContainerStatus) -> ContainerStatus {
+    let ended = container
+        .state
+        .and_then(|state| state.terminated)
+        .map(|ended| ContainerStateTerminated {
+            exit_code: ended.exit_code,
+            finished_at: ended.finished_at,
+            ..ContainerStateTerminated::default()
+        });
+    ContainerStatus {
+        name: container.name,
+        restart_count: container.restart_count,
+        state: ended.map(|terminated| ContainerState {
+            terminated: Some(terminated),
+            ..ContainerState::default()
+        }),
+        ..ContainerStatus::default()
     }
 }
 

@@ -10,12 +10,14 @@ mod adoption;
 mod caches;
 mod conditions;
 mod controller;
+mod cron_job;
 mod deployment;
 mod event_expiry;
 mod garbage_collector;
 mod hash;
 mod intake;
 pub mod invariants;
+mod job;
 mod namespace;
 mod namespace_defaults;
 mod node_ipam;
@@ -28,10 +30,12 @@ mod taint_eviction;
 
 pub use caches::{Cache, Caches, Heartbeats, Indexed, ObjectMap, controller_of};
 pub use controller::{Context, Controller, FailedVerb, Failure};
+pub use cron_job::CronJobController;
 pub use deployment::DeploymentController;
 pub use event_expiry::{NAME as EVENT_EXPIRY, sweep as sweep_events};
 pub use garbage_collector::{GarbageCollector, Graph, GraphNode};
 pub use intake::{trim_metadata, trim_node, trim_pod};
+pub use job::{JobController, JobOrphansController};
 pub use namespace::{
     Content as NamespaceContent, NAME as NAMESPACE_CONTROLLER, World as NamespaceWorld, concerns as namespace_concerns,
     reconcile as reconcile_namespace,

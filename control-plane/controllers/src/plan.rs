@@ -74,6 +74,8 @@ impl Resource {
     pub const CONFIG_MAP: Resource = Resource::fixed("v1", "ConfigMap", "configmaps", true);
     pub const EVENT: Resource = Resource::fixed("v1", "Event", "events", true);
     pub const DEPLOYMENT: Resource = Resource::fixed("apps/v1", "Deployment", "deployments", true);
+    pub const JOB: Resource = Resource::fixed("batch/v1", "Job", "jobs", true);
+    pub const CRON_JOB: Resource = Resource::fixed("batch/v1", "CronJob", "cronjobs", true);
     pub const REPLICA_SET: Resource = Resource::fixed("apps/v1", "ReplicaSet", "replicasets", true);
 }
 

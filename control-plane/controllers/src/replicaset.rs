@@ -1,6 +1,6 @@
 //! ReplicaSet: keep `spec.replicas` pods that match the selector.
 
-mod rank;
+pub(crate) mod rank;
 mod status;
 
 use std::collections::BTreeMap;

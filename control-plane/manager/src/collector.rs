@@ -27,10 +27,12 @@ const DISCOVERY_PERIOD: Duration = Duration::from_secs(30);
 /// Pause after a failed discovery.
 const DISCOVERY_RETRY: Duration = Duration::from_millis(500);
 /// Whole objects of these are cached already; their metadata comes from there.
-const CACHED: [Resource; 5] = [
+const CACHED: [Resource; 7] = [
     Resource::POD,
     Resource::REPLICA_SET,
     Resource::DEPLOYMENT,
+    Resource::JOB,
+    Resource::CRON_JOB,
     Resource::NODE,
     Resource::NAMESPACE,
 ];

@@ -5,19 +5,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use skiff_controllers::{
-    Caches, Controller, DeploymentController, EventDraft, Network, NodeIpamController, NodeLifecycleController,
-    ObjectKey, PodGcController, Regarding, ReplicaSetController, Resource, RootCaController, ServiceAccountController,
-    TaintEvictionController, controller_of, no_execute, selects,
+    Caches, Controller, CronJobController, DeploymentController, EventDraft, JobController, JobOrphansController,
+    Network, NodeIpamController, NodeLifecycleController, ObjectKey, PodGcController, Regarding, ReplicaSetController,
+    Resource, RootCaController, ServiceAccountController, TaintEvictionController, controller_of, no_execute, selects,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ManagerConfig, NODE_MASK_SIZE};
 use crate::executor::Executor;
+use crate::queue::Queue;
 use crate::recorder::{Recorder, Style};
 use crate::runner::Runner;
 
@@ -31,6 +33,9 @@ pub(crate) struct Controllers {
     leading: AtomicBool,
     deployments: Arc<Runner<DeploymentController>>,
     replica_sets: Arc<Runner<ReplicaSetController>>,
+    jobs: Arc<Runner<JobController>>,
+    job_orphans: Arc<Runner<JobOrphansController>>,
+    cron_jobs: Arc<Runner<CronJobController>>,
     node_lifecycle: Arc<Runner<NodeLifecycleController>>,
     taint_eviction: Arc<Runner<TaintEvictionController>>,
     node_ipam: Option<Arc<Runner<NodeIpamController>>>,
@@ -64,6 +69,9 @@ impl Controllers {
             leading: AtomicBool::new(false),
             deployments: runner(DeploymentController, caches, executor),
             replica_sets: runner(ReplicaSetController, caches, executor),
+            jobs: runner(JobController, caches, executor),
+            job_orphans: runner(JobOrphansController, caches, executor),
+            cron_jobs: runner(CronJobController, caches, executor),
             node_lifecycle: runner(
                 NodeLifecycleController {
                     grace: config.times.node_grace,
@@ -97,6 +105,9 @@ impl Controllers {
         self.wake_all();
         self.deployments.start(WORKERS, tasks, stop);
         self.replica_sets.start(WORKERS, tasks, stop);
+        self.jobs.start(WORKERS, tasks, stop);
+        self.job_orphans.start(1, tasks, stop);
+        self.cron_jobs.start(WORKERS, tasks, stop);
         self.node_lifecycle.start(1, tasks, stop);
         self.taint_eviction.start(1, tasks, stop);
         if let Some(ipam) = &self.node_ipam {
@@ -114,18 +125,14 @@ impl Controllers {
 
     /// A new leader looks at everything once: delays and wakes of an earlier term are gone.
     fn wake_all(&self) {
-        self.caches
-            .deployments
-            .read()
-            .keys()
-            .into_iter()
-            .for_each(|key| self.deployments.queue.add(key));
-        self.caches
-            .replica_sets
-            .read()
-            .keys()
-            .into_iter()
-            .for_each(|key| self.replica_sets.queue.add(key));
+        let all = |keys: Vec<ObjectKey>, queue: &Queue<ObjectKey>| keys.into_iter().for_each(|key| queue.add(key));
+        all(self.caches.deployments.read().keys(), &self.deployments.queue);
+        all(self.caches.replica_sets.read().keys(), &self.replica_sets.queue);
+        all(self.caches.jobs.read().keys(), &self.jobs.queue);
+        all(self.caches.cron_jobs.read().keys(), &self.cron_jobs.queue);
+        for pod in self.caches.pods.read().all() {
+            self.wake_job_orphan(pod);
+        }
         self.caches
             .nodes
             .read()
@@ -175,13 +182,52 @@ impl Controllers {
         }
     }
 
+    pub(crate) fn job_changed(&self, old: Option<&Arc<Job>>, new: Option<&Arc<Job>>) {
+        let Some(job) = new.or(old) else { return };
+        self.jobs.queue.add(ObjectKey::of(&job.metadata));
+        for owner in [old, new]
+            .into_iter()
+            .flatten()
+            .filter_map(|job| owner_key(&job.metadata, "CronJob"))
+        {
+            self.cron_jobs.queue.add(owner);
+        }
+        if let Some(gone) = old.filter(|old| new.is_none_or(|new| new.metadata.uid != old.metadata.uid)) {
+            let pods = self
+                .caches
+                .pods
+                .read()
+                .owned_by(gone.metadata.uid.as_deref().unwrap_or(""));
+            pods.iter().for_each(|pod| self.wake_job_orphan(pod));
+        }
+    }
+
+    pub(crate) fn cron_job_changed(&self, old: Option<&Arc<CronJob>>, new: Option<&Arc<CronJob>>) {
+        if let Some(cron_job) = new.or(old) {
+            self.cron_jobs.queue.add(ObjectKey::of(&cron_job.metadata));
+        }
+    }
+
+    fn wake_job_orphan(&self, pod: &Pod) {
+        if JobOrphansController::concerns(&self.caches, pod) {
+            self.job_orphans.queue.add(ObjectKey::of(&pod.metadata));
+        }
+    }
+
     pub(crate) fn pod_changed(&self, old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>) {
         for pod in [old, new].into_iter().flatten() {
-            match owner_key(&pod.metadata, "ReplicaSet") {
-                Some(owner) => self.replica_sets.queue.add(owner),
-                None if controller_of(&pod.metadata).is_none() => self.wake_adopting_sets(&pod.metadata),
-                None => {}
+            match controller_of(&pod.metadata).map(|owner| owner.kind.as_str()) {
+                Some("ReplicaSet") => wake_owner(&pod.metadata, &self.replica_sets.queue),
+                Some("Job") => wake_owner(&pod.metadata, &self.jobs.queue),
+                Some(_) => {}
+                None => {
+                    self.wake_adopting_sets(&pod.metadata);
+                    self.wake_adopting_jobs(&pod.metadata);
+                }
             }
+        }
+        if let Some(pod) = new {
+            self.wake_job_orphan(pod);
         }
         let node = |pod: &Arc<Pod>| {
             pod.spec
@@ -219,6 +265,16 @@ impl Controllers {
                 .is_some_and(|spec| is_candidate(&spec.selector, child))
             {
                 self.replica_sets.queue.add(ObjectKey::of(&set.metadata));
+            }
+        }
+    }
+
+    fn wake_adopting_jobs(&self, child: &ObjectMeta) {
+        let jobs = self.caches.jobs.read();
+        for job in jobs.in_namespace(child.namespace.as_deref().unwrap_or("")) {
+            let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            if selector.is_some_and(|selector| is_candidate(selector, child)) {
+                self.jobs.queue.add(ObjectKey::of(&job.metadata));
             }
         }
     }
@@ -295,6 +351,15 @@ fn owner_key(meta: &ObjectMeta, kind: &str) -> Option<ObjectKey> {
         meta.namespace.clone().unwrap_or_default(),
         owner.name.clone(),
     ))
+}
+
+fn wake_owner(meta: &ObjectMeta, queue: &Queue<ObjectKey>) {
+    if let Some(owner) = controller_of(meta) {
+        queue.add(ObjectKey::new(
+            meta.namespace.clone().unwrap_or_default(),
+            owner.name.clone(),
+        ));
+    }
 }
 
 fn is_candidate(selector: &LabelSelector, child: &ObjectMeta) -> bool {

@@ -182,6 +182,16 @@ fn start_informers(
         c.deployment_changed(old, new);
         tell(&g, &Resource::DEPLOYMENT, old, new);
     });
+    let (c, _, g) = hear();
+    let jobs = informer!(Api::all(client()), all(), jobs, |_| (), move |old, new| {
+        c.job_changed(old, new);
+        tell(&g, &Resource::JOB, old, new);
+    });
+    let (c, _, g) = hear();
+    let cron_jobs = informer!(Api::all(client()), all(), cron_jobs, |_| (), move |old, new| {
+        c.cron_job_changed(old, new);
+        tell(&g, &Resource::CRON_JOB, old, new);
+    });
     let (c, _, _) = hear();
     let leases = informer!(
         Api::namespaced(client(), NODE_LEASES),
@@ -227,7 +237,18 @@ fn start_informers(
             }
         }
     );
-    vec![nodes, pods, sets, deployments, leases, namespaces, accounts, maps]
+    vec![
+        nodes,
+        pods,
+        sets,
+        deployments,
+        jobs,
+        cron_jobs,
+        leases,
+        namespaces,
+        accounts,
+        maps,
+    ]
 }
 
 fn tell<K: Metadata<Ty = ObjectMeta>>(

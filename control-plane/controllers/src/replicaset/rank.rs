@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::pods;
 
 /// The pods, the first to delete first. `related` says how many pods of the same Deployment each node runs.
-pub(super) fn deletion_order<'a>(active: &[&'a Arc<Pod>], related: &BTreeMap<String, usize>) -> Vec<&'a Arc<Pod>> {
+pub(crate) fn deletion_order<'a>(active: &[&'a Arc<Pod>], related: &BTreeMap<String, usize>) -> Vec<&'a Arc<Pod>> {
     let mut order = active.to_vec();
     order.sort_by(|a, b| compare(a, b, related));
     order
