@@ -331,6 +331,26 @@ status:
     }
 
     #[test]
+    fn a_pod_of_a_job_keeps_how_its_containers_ended() {
+        let mut pod = (*from_yaml::<Pod>(
+            "metadata: {name: p, annotations: {big: text, batch.kubernetes.io/job-completion-index: '3', batch.kubernetes.io/job-index-failure-count: '1'}, ownerReferences: [{apiVersion: batch/v1, kind: Job, name: j, uid: j, controller: true}]}
+spec: {containers: []}
+status:
+  phase: Failed
+  containerStatuses:
+  - {name: c, image: x, imageID: i, ready: false, restartCount: 2, state: {terminated: {exitCode: 3, reason: Error, message: long, finishedAt: '2026-01-01T10:00:00Z'}}}",
+        ))
+        .clone();
+        trim_pod(&mut pod);
+        let kept = from_yaml::<Pod>(
+            "metadata: {name: p, annotations: {batch.kubernetes.io/job-completion-index: '3', batch.kubernetes.io/job-index-failure-count: '1'}, ownerReferences: [{apiVersion: batch/v1, kind: Job, name: j, uid: j, controller: true}]}
+spec: {containers: []}
+status: {phase: Failed, containerStatuses: [{name: c, image: '', imageID: '', ready: false, restartCount: 2, state: {terminated: {exitCode: 3, finishedAt: '2026-01-01T10:00:00Z'}}}]}",
+        );
+        assert_eq!(pod, *kept);
+    }
+
+    #[test]
     fn other_objects_keep_all_but_what_others_remember() {
         let mut node = (*from_yaml::<Node>(
             "metadata: {name: n, annotations: {a: b, kubectl.kubernetes.io/last-applied-configuration: x}, managedFields: [{manager: m}]}

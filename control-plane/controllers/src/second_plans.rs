@@ -10,9 +10,9 @@ use crate::controller::{Context, Controller};
 use crate::plan::{Action, ObjectKey};
 use crate::testing::{describe, from_yaml, now};
 use crate::{
-    DeploymentController, GarbageCollector, GraphNode, Network, NodeIpamController, NodeLifecycleController,
-    PodGcController, ReplicaSetController, Resource, RootCaController, ServiceAccountController,
-    TaintEvictionController,
+    CronJobController, DeploymentController, GarbageCollector, GraphNode, JobController, Network, NodeIpamController,
+    NodeLifecycleController, PodGcController, ReplicaSetController, Resource, RootCaController,
+    ServiceAccountController, TaintEvictionController,
 };
 
 /// Plans in a row before "never settles": adopting, acting, telling in the status, and what follows from that.
@@ -90,6 +90,8 @@ fn carry_out(caches: &Caches, action: &Action) {
         "pods" => on(&caches.pods, action),
         "replicasets" => on(&caches.replica_sets, action),
         "deployments" => on(&caches.deployments, action),
+        "jobs" => on(&caches.jobs, action),
+        "cronjobs" => on(&caches.cron_jobs, action),
         "nodes" => on(&caches.nodes, action),
         "serviceaccounts" => on(&caches.service_accounts, action),
         "configmaps" => on(&caches.root_ca_maps, action),
@@ -140,6 +142,30 @@ spec: {replicas: 2, selector: {matchLabels: {app: web}}, template: {metadata: {l
     caches.pods.write().insert(Arc::new(orphan));
     assert!(settle(&ReplicaSetController, &caches, &set) > 1);
     assert_eq!(caches.pods.read().len(), 2);
+}
+
+#[test]
+fn jobs_come_to_rest() {
+    let caches = Caches::default();
+    caches.cron_jobs.write().insert(from_yaml(
+        "metadata: {name: tick, namespace: d, uid: tick, resourceVersion: '1', creationTimestamp: '2026-01-01T11:00:00Z'}
+spec: {schedule: '@hourly', jobTemplate: {spec: {parallelism: 2, completions: 2, selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}}, spec: {restartPolicy: Never, containers: [{name: c, image: x}]}}}}}",
+    ));
+    let key = ObjectKey::new("d", "tick");
+    assert_eq!(settle(&CronJobController, &caches, &key), 2);
+    let job = caches.jobs.read().keys().remove(0);
+    assert!(settle(&JobController, &caches, &job) > 0);
+    let pods: Vec<_> = caches.pods.read().all().cloned().collect();
+    assert_eq!(pods.len(), 2);
+    for pod in pods {
+        let mut ended = (*pod).clone();
+        ended.status.get_or_insert_default().phase = Some("Succeeded".to_owned());
+        caches.pods.write().insert(Arc::new(ended));
+    }
+    assert!(settle(&JobController, &caches, &job) > 1);
+    let status = caches.jobs.read().get(&job).unwrap().status.clone().unwrap();
+    assert_eq!((status.succeeded, status.completion_time.is_some()), (Some(2), true));
+    assert_eq!(settle(&CronJobController, &caches, &key), 1);
 }
 
 #[test]

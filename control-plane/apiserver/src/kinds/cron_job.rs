@@ -97,13 +97,9 @@ impl Strategy for CronJobStrategy {
         }
     }
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        let path = Path::new("spec")
-            .child("jobTemplate")
-            .child("spec")
-            .child("template")
-            .child("spec");
-        let spec = new.pointer("/spec/jobTemplate/spec/template/spec");
-        warnings::of_spec(spec.unwrap_or(&Value::Null), &path)
+        let path = Path::new("spec").child("jobTemplate").child("spec").child("template");
+        let template = new.pointer("/spec/jobTemplate/spec/template");
+        warnings::of_template(template.unwrap_or(&Value::Null), &path)
     }
     fn tracks_generation(&self) -> bool {
         true

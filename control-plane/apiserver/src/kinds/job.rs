@@ -95,8 +95,8 @@ impl Strategy for JobStrategy {
         status::validate(new, errors);
     }
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        let path = Path::new("spec").child("template").child("spec");
-        warnings::of_spec(new.pointer("/spec/template/spec").unwrap_or(&Value::Null), &path)
+        let path = Path::new("spec").child("template");
+        warnings::of_template(new.pointer("/spec/template").unwrap_or(&Value::Null), &path)
     }
     fn orphans_by_default(&self) -> Option<&'static str> {
         Some(ORPHANS_WARNING)

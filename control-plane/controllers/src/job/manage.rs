@@ -216,7 +216,12 @@ fn pod_from_template(
             .insert(COMPLETION_INDEX.to_owned(), index.to_string());
         pod_spec["hostname"] = json!(format!("{}-{index}", job.metadata.name.as_deref().unwrap_or("")));
         for list in ["initContainers", "containers"] {
-            for container in pod_spec[list].as_array_mut().into_iter().flatten() {
+            for container in pod_spec
+                .get_mut(list)
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
                 tell_index(container);
             }
         }

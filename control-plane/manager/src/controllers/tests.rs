@@ -22,6 +22,7 @@ fn cluster() -> Arc<Controllers> {
     caches.replica_sets.write().insert(yaml(
         "{metadata: {name: idle, namespace: d}, spec: {selector: {matchLabels: {app: other}}}}",
     ));
+    caches.jobs.write().insert(job("uid: j"));
     caches.nodes.write().insert(yaml("{metadata: {name: n1}}"));
     caches.nodes.write().insert(yaml(TAINTED));
     let requests = FakeApi::default().requests();
@@ -36,11 +37,19 @@ fn cluster() -> Arc<Controllers> {
 const OWNED: &str = "ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: web, uid: w, controller: true}]";
 const OF_SET: &str =
     "ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-1, uid: s, controller: true}]";
+const OF_JOB: &str =
+    "finalizers: [batch.kubernetes.io/job-tracking], ownerReferences: [{apiVersion: batch/v1, kind: Job, name: once";
 const TAINTED: &str = "{metadata: {name: n2}, spec: {podCIDR: 10.42.1.0/24, taints: [{key: x, effect: NoExecute}]}}";
 
 fn set(name: &str, meta: &str) -> Arc<ReplicaSet> {
     yaml(&format!(
         "{{metadata: {{name: {name}, namespace: d, labels: {{app: web}}, {meta}}}, spec: {{selector: {{matchLabels: {{app: web}}}}}}}}"
+    ))
+}
+
+fn job(meta: &str) -> Arc<Job> {
+    yaml(&format!(
+        "{{metadata: {{name: once, namespace: d, {meta}}}, spec: {{selector: {{matchLabels: {{app: job}}}}, template: {{}}}}}}"
     ))
 }
 
@@ -56,6 +65,9 @@ fn woken(controllers: &Controllers) -> String {
     let queues = [
         ("deployment", &controllers.deployments.queue),
         ("set", &controllers.replica_sets.queue),
+        ("job", &controllers.jobs.queue),
+        ("orphan", &controllers.job_orphans.queue),
+        ("cron", &controllers.cron_jobs.queue),
         ("lifecycle", &controllers.node_lifecycle.queue),
         ("eviction", &controllers.taint_eviction.queue),
         ("ipam", &ipam.queue),
@@ -97,6 +109,29 @@ async fn each_change_wakes_the_keys_that_it_concerns() {
     row("pod that a set may adopt");
     c.pod_changed(None, Some(&pod("labels: {app: nobody}", "")));
     row("pod of nobody");
+    c.pod_changed(None, Some(&pod(&format!("{OF_JOB}, uid: j, controller: true}}]"), "")));
+    row("pod of a job");
+    c.pod_changed(
+        None,
+        Some(&pod(&format!("{OF_JOB}, uid: gone, controller: true}}]"), "")),
+    );
+    row("pod of a job that is gone");
+    c.pod_changed(None, Some(&pod("labels: {app: job}", "")));
+    row("pod that a job may adopt");
+    c.job_changed(
+        None,
+        Some(&job(
+            "ownerReferences: [{apiVersion: batch/v1, kind: CronJob, name: tick, uid: t, controller: true}]",
+        )),
+    );
+    row("job of a cron job");
+    c.cron_job_changed(
+        None,
+        Some(&yaml(
+            "{metadata: {name: tick, namespace: d}, spec: {schedule: x, jobTemplate: {}}}",
+        )),
+    );
+    row("cron job");
     let (plain, tainted): (Arc<Node>, Arc<Node>) = (yaml("{metadata: {name: n1}}"), yaml(TAINTED));
     c.node_changed(None, Some(&plain));
     row("node without a range");
@@ -121,11 +156,16 @@ async fn each_change_wakes_the_keys_that_it_concerns() {
         pod is gone: deployment d/web, set d/web-1
         pod that a set may adopt: set d/idle
         pod of nobody: 
+        pod of a job: job d/once
+        pod of a job that is gone: job d/once, orphan d/p
+        pod that a job may adopt: job d/once
+        job of a cron job: job d/once, cron d/tick
+        cron job: cron d/tick
         node without a range: lifecycle n1, eviction n1, ipam all
         node with a range: lifecycle n2, eviction n2
         node is gone: lifecycle n2, eviction n2, ipam all, gc all
         lease: 
         namespace: account shop, ca shop
-        a term begins: deployment d/web, set d/idle, set d/web-1, lifecycle n1, lifecycle n2, eviction n1, eviction n2, ipam all, gc all
+        a term begins: deployment d/web, set d/idle, set d/web-1, job d/once, lifecycle n1, lifecycle n2, eviction n1, eviction n2, ipam all, gc all
     "#]].assert_eq(&table);
 }
