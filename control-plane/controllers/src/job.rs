@@ -229,4 +229,6 @@ fn event(job: &Job, warning: bool, reason: &'static str, message: String) -> Eve
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
