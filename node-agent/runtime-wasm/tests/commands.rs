@@ -291,16 +291,17 @@ async fn spinners_share_the_cores_by_their_requests() {
         spec.resources.cpu_request_millis = Some(request);
         subject.runtime.create_container(&spec).await.unwrap();
     }
-    for (uid, _) in requests {
-        subject.runtime.start_container(uid, "main").await.unwrap();
-    }
+    // Together, so that nobody has the cores for itself for long.
+    let starts = requests.map(|(uid, _)| subject.runtime.start_container(uid, "main"));
+    futures::future::try_join_all(starts).await.unwrap();
     let worker = node.worker("contract");
-    while cpu_of(worker) < std::time::Duration::from_secs(4) {
+    while cpu_of(worker) < std::time::Duration::from_secs(5) {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let mut got = Vec::new();
+    let stops = requests.map(|(uid, _)| subject.runtime.stop_container(uid, "main", 30));
+    futures::future::try_join_all(stops).await.unwrap();
     for (uid, _) in requests {
-        subject.runtime.stop_container(uid, "main", 30).await.unwrap();
         got.push(
             subject
                 .until(uid, "main", |c| c.phase == ContainerPhase::Exited)

@@ -121,11 +121,12 @@ impl<'a> Claim<'a> {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// The guest was interrupted after `nanos`, is awake already and goes on when its turn comes.
-    pub(super) fn interrupted(&mut self, nanos: u64) {
+    /// The guest was interrupted after `nanos`, is awake already and goes on when its turn comes. `delayed` as
+    /// [`Turns::interrupted`] has it.
+    pub(super) fn interrupted(&mut self, nanos: u64, delayed: bool) {
         let waker = {
             let mut state = self.member.cores.state();
-            let (turn, other) = state.turns.interrupted(self.member.container, nanos);
+            let (turn, other) = state.turns.interrupted(self.member.container, nanos, delayed);
             if let Turn::Wait(ticket) = turn {
                 state.waiters.insert(ticket, Waiter::default());
                 self.held = Held::Ticket(ticket);
@@ -186,9 +187,9 @@ mod tests {
         let members: Vec<_> = (0..2).map(|_| Member::new(cores.clone(), 1024)).collect();
         let [mut first, mut second] = [0, 1].map(|index| Claim::new(&members[index]));
         assert!(poll(&mut first) && !poll(&mut second));
-        first.interrupted(1_000_000);
+        first.interrupted(1_000_000, false);
         assert!(!poll(&mut first) && poll(&mut second));
-        second.interrupted(1_500_000);
+        second.interrupted(1_500_000, false);
         assert!(poll(&mut first), "it had less");
         drop(first);
         assert!(poll(&mut second));

@@ -136,10 +136,10 @@ pub(crate) async fn metered<F: Future>(meter: Arc<CpuMeter>, guest: F) -> F::Out
         INTERRUPTED.set(false);
         let stay = Stay::begin(&meter);
         let result = guest.as_mut().poll(cx);
-        let nanos = stay.end();
+        let (nanos, delayed) = stay.end();
         // Who must pay back first leaves the core to others.
         if result.is_pending() && INTERRUPTED.get() && meter.debt().is_none() {
-            claim.interrupted(nanos);
+            claim.interrupted(nanos, delayed);
         } else {
             claim.leave(nanos);
         }
@@ -151,7 +151,9 @@ pub(crate) async fn metered<F: Future>(meter: Arc<CpuMeter>, guest: F) -> F::Out
 /// One stay on a core; charges at its end even when the guest's host code panics.
 struct Stay<'a> {
     meter: &'a CpuMeter,
+    /// On the thread's CPU clock.
     began: u64,
+    at: Instant,
 }
 
 impl<'a> Stay<'a> {
@@ -159,15 +161,17 @@ impl<'a> Stay<'a> {
         ticker().enter();
         Self {
             meter,
+            at: Instant::now(),
             began: thread_nanos(),
         }
     }
 
-    /// Returns the CPU time of the stay in nanoseconds.
-    fn end(self) -> u64 {
+    /// Returns the CPU time of the stay in nanoseconds, and whether the kernel kept the thread waiting for longer than it ran.
+    fn end(self) -> (u64, bool) {
         let nanos = self.charge();
+        let delayed = self.at.elapsed() > 2 * Duration::from_nanos(nanos) + limits::TICK;
         std::mem::forget(self);
-        nanos
+        (nanos, delayed)
     }
 
     fn charge(&self) -> u64 {

@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 const CORE_WEIGHT: u64 = 1024;
 const WEIGHT_MIN: u64 = 2;
 /// CPU time, in nanoseconds, that a container which wanted nothing for a while may catch up with before it waits its turn.
-const CREDIT_NANOS: u64 = 10_000_000;
+const IDLE_CREDIT_NANOS: u64 = 20_000_000;
+/// The same for one that wants the core all the time: longer than a busy kernel keeps its thread waiting.
+const RUNNING_CREDIT_NANOS: u64 = 1_000_000_000;
 
 /// The weight that a CPU request gives.
 pub(super) fn weight(request_millis: Option<u64>) -> u64 {
@@ -37,6 +39,10 @@ struct Share {
 impl Share {
     fn virtually(&self, nanos: u64) -> u64 {
         nanos.saturating_mul(CORE_WEIGHT) / self.weight
+    }
+
+    fn save_up_at_most(&mut self, nanos: u64, frontier: u64) {
+        self.used = self.used.max(frontier.saturating_sub(self.virtually(nanos)));
     }
 }
 
@@ -99,7 +105,7 @@ impl Turns {
     pub(super) fn enter(&mut self, container: usize) -> Turn {
         let (frontier, free) = (self.frontier, self.running < self.cores && self.waiting.is_empty());
         let share = self.share(container);
-        share.used = share.used.max(frontier.saturating_sub(share.virtually(CREDIT_NANOS)));
+        share.save_up_at_most(IDLE_CREDIT_NANOS, frontier);
         let used = share.used;
         if free || used < frontier {
             self.running += 1;
@@ -118,9 +124,16 @@ impl Turns {
     }
 
     /// A guest was interrupted after `nanos` and wants to go on. Returns its turn, and whose else it is.
-    pub(super) fn interrupted(&mut self, container: usize, nanos: u64) -> (Turn, Option<Ticket>) {
+    ///
+    /// `delayed`: the kernel had its thread wait meanwhile. Such a thread is handed to somebody else, and the guest goes on
+    /// with the next one that is free: else it would stay behind on the slower thread for good.
+    pub(super) fn interrupted(&mut self, container: usize, nanos: u64, delayed: bool) -> (Turn, Option<Ticket>) {
         self.charge(container, nanos);
         self.running -= 1;
+        if delayed && let Some(other) = self.grant() {
+            let used = self.share(container).used;
+            return (Turn::Wait(self.wait(container, used)), Some(other));
+        }
         let (frontier, used) = (self.frontier, self.share(container).used);
         let first = match self.waiting.first() {
             _ if self.running >= self.cores => used < frontier,
@@ -145,9 +158,9 @@ impl Turns {
         }
         let frontier = self.frontier;
         let share = self.share(container);
-        let used = share.used + share.virtually(nanos);
+        share.used += share.virtually(nanos);
         // Who gets all that it can take although it is behind saves nothing up for later.
-        share.used = used.max(frontier.saturating_sub(share.virtually(CREDIT_NANOS)));
+        share.save_up_at_most(RUNNING_CREDIT_NANOS, frontier);
     }
 
     fn wait(&mut self, container: usize, used: u64) -> Ticket {
@@ -203,7 +216,7 @@ mod tests {
         for _ in 0..ticks * cores as u64 {
             let index = on_core.pop_front().expect("somebody runs");
             got[index] += 1;
-            let (turn, granted) = turns.interrupted(numbers[index], TICK);
+            let (turn, granted) = turns.interrupted(numbers[index], TICK, false);
             match turn {
                 Turn::Now => on_core.push_back(index),
                 Turn::Wait(ticket) => holders.push((ticket, index)),
@@ -266,7 +279,7 @@ mod tests {
         let mut waiting = turns.enter(spinners[1]);
         let mut running = 0;
         for _ in 0..20 {
-            let (turn, granted) = turns.interrupted(spinners[running], TICK);
+            let (turn, granted) = turns.interrupted(spinners[running], TICK, false);
             if let Some(ticket) = granted {
                 assert_eq!(Turn::Wait(ticket), waiting);
                 waiting = turn;
@@ -279,6 +292,24 @@ mod tests {
             matches!(turns.enter(server), Turn::Wait(_)),
             "it has had more than they"
         );
+    }
+
+    #[test]
+    fn who_was_delayed_goes_on_elsewhere() {
+        let mut turns = Turns::new(2);
+        let [slow, fast, other] = [0; 3].map(|_| turns.add(1024));
+        assert_eq!([turns.enter(slow), turns.enter(fast)], [Turn::Now, Turn::Now]);
+        let Turn::Wait(waiting) = turns.enter(other) else {
+            panic!("two cores")
+        };
+        assert_eq!(turns.interrupted(fast, 5 * TICK, false).1, Some(waiting));
+        let Turn::Wait(_) = turns.enter(fast) else {
+            panic!("two cores")
+        };
+        // It is the furthest behind and would keep its place.
+        let (turn, next) = turns.interrupted(slow, TICK, true);
+        assert!(next.is_some());
+        assert_eq!(Some(turn), turns.interrupted(other, 5 * TICK, false).1.map(Turn::Wait));
     }
 
     #[test]
