@@ -39,8 +39,8 @@ pub struct ContainerSettings {
     pub requests: Option<u64>,
     /// Requests that wait for their turn; beyond it the answer is 503.
     pub request_queue: Option<u64>,
-    /// Tasks of one WASI 0.3 instance at once.
-    pub tasks: Option<u64>,
+    /// Handles of one instance: resources, streams, futures, tasks.
+    pub handles: Option<u64>,
     /// Time of one request.
     pub request_deadline: Option<Duration>,
     /// Log bytes per second.
@@ -104,6 +104,13 @@ pub const SETTINGS: &[Setting] = &[
         default: "default",
         doc: "where the container may connect to",
         parse: set!(Container, egress, EgressPolicy::parse),
+    },
+    Setting {
+        name: "handles",
+        shape: "count",
+        default: "4096",
+        doc: "handles of one instance at once: resources, streams, futures, tasks",
+        parse: set!(Container, handles, values::count),
     },
     Setting {
         name: "ingress",
@@ -174,13 +181,6 @@ pub const SETTINGS: &[Setting] = &[
         default: "4096",
         doc: "sockets at once, listening and connected",
         parse: set!(Container, sockets, values::count),
-    },
-    Setting {
-        name: "tasks",
-        shape: "count",
-        default: "1024",
-        doc: "WASI 0.3 tasks at once, over all instances",
-        parse: set!(Container, tasks, values::positive),
     },
 ];
 

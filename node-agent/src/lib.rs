@@ -1,6 +1,7 @@
 //! The node agent as one function: joins, picks the runtimes, starts the agent. The only place that names a concrete
 //! runtime.
 
+mod addresses;
 mod registry;
 
 use std::collections::BTreeMap;
@@ -68,6 +69,7 @@ pub async fn run(config: NodeAgentConfig, stop: impl Future<Output = ()> + Send 
     };
     let client = skiff_agent::client(&identity).context("make a client for the control plane")?;
     let (wake, wake_rx) = tokio::sync::mpsc::channel(WAKES_MAX);
+    let node_ip = config.node_ip.unwrap_or_else(|| address_towards(&config.server_url));
     let wasm = WasmRuntime::new(WasmConfig {
         data_dir: config.data_dir.clone(),
         exe: config.executable.clone(),
@@ -76,13 +78,15 @@ pub async fn run(config: NodeAgentConfig, stop: impl Future<Output = ()> + Send 
             Arc::new(OciSource::new(config.insecure_registries.clone())),
         ],
         wake,
-        limits: WasmLimits::of_this_node(),
+        limits: WasmLimits {
+            denied: addresses::of_node_and_server(node_ip, &config.server_url),
+            ..WasmLimits::of_this_node()
+        },
     })
     .await
     .context("start the WebAssembly runtime")?;
     let wasm = Arc::new(wasm);
 
-    let node_ip = config.node_ip.unwrap_or_else(|| address_towards(&config.server_url));
     let mut agent = AgentConfig::new(identity, config.data_dir.clone(), node_ip);
     agent.labels = config.labels;
     agent.pods_end_with_agent = config.on_exit == OnExit::StopPods;

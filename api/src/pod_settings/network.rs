@@ -160,6 +160,12 @@ impl EgressPolicy {
         }
     }
 
+    /// True if an entry for names allows this one on this port.
+    pub fn allows_name_on(&self, name: &str, port: u16) -> bool {
+        let name = canonical_name(name);
+        self.rules.iter().any(|rule| rule.names(&name) && rule.has_port(port))
+    }
+
     /// Ports that this name's addresses may be reached on, other than by entries for the addresses themselves.
     pub fn ports_of_name(&self, name: &str) -> Vec<(u16, u16)> {
         let name = canonical_name(name);
@@ -346,6 +352,7 @@ mod tests {
             assert!(!policy.allows_name(name), "{name}");
         }
         assert_eq!(policy.ports_of_name("api.example.com"), [(443, 443)]);
+        assert!(policy.allows_name_on("api.example.com", 443) && !policy.allows_name_on("api.example.com", 80));
         assert!(policy.has_names() && !egress("default").has_names());
     }
 

@@ -67,6 +67,11 @@ pub const HOSTCALL_FUEL: usize = 8 << 20;
 pub const HANDLES_MAX: usize = 4096;
 /// Entries of the host's resource table per instance: open files, sockets, streams, pollables.
 pub const RESOURCES_MAX: usize = 2048;
+/// Files and directories, sockets, and outgoing HTTP calls of one container at once, over all its instances. A node's
+/// descriptors are shared by hundreds of containers.
+pub const OPEN_FILES_MAX: usize = 16_384;
+pub const SOCKETS_MAX: usize = 4096;
+pub const OUTGOING_REQUESTS_MAX: usize = 512;
 /// Bytes of randomness per call.
 pub const RANDOM_BYTES_MAX: u64 = 1 << 20;
 /// Largest piece of an outgoing body that a guest may hand over at once; two are held per stream.

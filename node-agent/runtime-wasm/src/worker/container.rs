@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
+use skiff_api::pod_settings::settings_of;
 use skiff_runtime::{ContainerPhase, ContainerSpec, ContainerState, Figures, SandboxSpec};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Changes;
+use super::bounds::Bounds;
+use super::counts::Counts;
 use super::cpu::{CpuMeter, metered};
 use super::executor::Executor;
 use super::exit::Exit;
@@ -21,7 +24,7 @@ use super::identity::Identity;
 use super::logs::ContainerLog;
 use super::memory::ContainerMemory;
 use super::mounts::Mounts;
-use super::net::PodNet;
+use super::net::{ContainerNet, PodNet, system_lookup};
 use super::program::Program;
 use super::stdin::Stdin;
 use super::storage;
@@ -71,7 +74,10 @@ impl Container {
         program: Arc<Program>,
         changes: Changes,
     ) -> Result<Self, WireError> {
-        let log = ContainerLog::create(&sandbox.log_dir, &spec.name, spec.attempt, hits.clone()).map_err(|error| {
+        let settings = settings_of(&sandbox.annotations, &spec.name);
+        let bounds = Bounds::of(&settings);
+        let log = ContainerLog::create(&sandbox.log_dir, &spec.name, spec.attempt, &bounds, hits.clone());
+        let log = log.map_err(|error| {
             WireError::Create(format!("make the log file in {}: {error}", sandbox.log_dir.display()))
         })?;
         let mounts = Mounts::open(&spec.mounts).map_err(WireError::Create)?;
@@ -82,7 +88,9 @@ impl Container {
                 spec,
                 log: Arc::new(log),
                 memory,
-                net,
+                net: Arc::new(ContainerNet::new(net, &settings, system_lookup(), hits.clone())),
+                counts: Arc::new(Counts::new(&bounds, hits.clone())),
+                bounds,
                 hits,
                 mounts: Arc::new(mounts),
             },

@@ -36,6 +36,9 @@ pub(super) fn count(linker: &mut CoreLinker) -> wasmtime::Result<()> {
                     caller.data().hits.count(Limit::Handles);
                     return Ok(TOO_MANY);
                 }
+                if !caller.data().taken.file() {
+                    return Ok(TOO_MANY);
+                }
                 let (mut memory, guest) = memory(&mut caller)?;
                 let wasi = &mut guest.wasi;
                 let errno = p1::path_open(
@@ -52,7 +55,10 @@ pub(super) fn count(linker: &mut CoreLinker) -> wasmtime::Result<()> {
                     out,
                 )
                 .await?;
-                guest.open_files += usize::from(errno == 0);
+                match errno {
+                    0 => guest.open_files += 1,
+                    _ => guest.taken.file_closed(),
+                }
                 Ok(errno)
             })
         },

@@ -1,6 +1,5 @@
 //! What a guest finds when it runs: the data of its store, with every bound set, and the linkers that give it WASI.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use skiff_runtime::ContainerSpec;
@@ -8,19 +7,21 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::sockets;
-use wasmtime_wasi::sockets::WasiSocketsView;
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::bounds::Bounds;
+use super::counts::{Counts, Taken};
 use super::hits::Hits;
 use super::identity::{self, Identity};
 use super::log_stream::LogStream;
 use super::logs::{ContainerLog, Stream};
 use super::memory::{ContainerMemory, InstanceMemory};
 use super::mounts::{self, GuestMounts, Mounts};
-use super::net::{self, PodNet};
+use super::net::{self, ContainerNet};
 use super::outgoing::Outgoing;
-use super::sockets::{HasPodSockets, PodSockets};
+use super::sockets::{HasPodSockets, Lookups, PodSockets};
 use super::stdin::Stdin;
 use crate::limits;
 
@@ -31,7 +32,9 @@ pub(crate) struct Guest {
     table: ResourceTable,
     outgoing: Outgoing,
     memory: InstanceMemory,
-    ip: IpAddr,
+    net: Arc<ContainerNet>,
+    pub(super) taken: Arc<Taken>,
+    lookups: Lookups,
     identity: Arc<Identity>,
     mounts: Arc<Mounts>,
 }
@@ -40,7 +43,8 @@ pub(crate) struct Guest {
 pub(crate) struct CoreGuest {
     pub(super) wasi: WasiP1Ctx,
     memory: InstanceMemory,
-    /// Files and directories that it opened itself.
+    pub(super) taken: Arc<Taken>,
+    /// Files and directories that it opened itself: what a component's table bounds, a core module has not.
     pub(super) open_files: usize,
     pub(super) hits: Arc<Hits>,
 }
@@ -48,7 +52,10 @@ pub(crate) struct CoreGuest {
 impl CoreGuest {
     /// One fewer is open, if the call that closed it succeeded.
     pub(super) fn closed(&mut self, errno: i32) {
-        self.open_files = self.open_files.saturating_sub(usize::from(errno == 0));
+        if errno == 0 {
+            self.open_files = self.open_files.saturating_sub(1);
+            self.taken.file_closed();
+        }
     }
 }
 
@@ -57,14 +64,16 @@ pub(crate) struct Surroundings {
     pub(crate) spec: ContainerSpec,
     pub(crate) log: Arc<ContainerLog>,
     pub(crate) memory: Arc<ContainerMemory>,
-    pub(crate) net: Arc<PodNet>,
+    pub(crate) net: Arc<ContainerNet>,
+    pub(crate) bounds: Bounds,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) hits: Arc<Hits>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) mounts: Arc<Mounts>,
 }
 
 impl Surroundings {
-    fn wasi(&self, stdin: Option<Stdin>) -> WasiCtxBuilder {
+    fn wasi(&self, stdin: Option<Stdin>, taken: &Arc<Taken>) -> WasiCtxBuilder {
         let mut wasi = WasiCtxBuilder::new();
         match self.spec.args.is_empty() {
             true => wasi.arg(self.module_name()),
@@ -80,7 +89,7 @@ impl Surroundings {
         if let Some(stdin) = stdin {
             wasi.stdin(stdin);
         }
-        net::restrict(&mut wasi, &self.net, &self.hits);
+        net::restrict(&mut wasi, &self.net, taken);
         wasi
     }
 
@@ -97,32 +106,37 @@ impl Surroundings {
         http.set_field_size_limit(limits::FIELDS_BYTES_MAX);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::RESOURCES_MAX);
+        let taken = Arc::new(Taken::new(self.counts.clone()));
         let guest = Guest {
-            wasi: self.wasi(stdin).build(),
+            wasi: self.wasi(stdin, &taken).build(),
             http,
             table,
-            outgoing: Outgoing::new(self.net.clone(), self.hits.clone()),
+            outgoing: Outgoing::new(self.net.clone(), self.counts.clone()),
             memory: InstanceMemory::new(self.memory.clone()),
-            ip: self.net.ip,
+            net: self.net.clone(),
+            taken,
+            lookups: Lookups::new(),
             identity: self.identity.clone(),
             mounts: self.mounts.clone(),
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.memory);
         bound(&mut store);
-        store.set_max_component_handles(limits::HANDLES_MAX);
+        store.set_max_component_handles(self.bounds.handles);
         Ok(store)
     }
 
     /// A store for a core module.
     pub(crate) fn core_store(&self, engine: &Engine, stdin: Stdin) -> wasmtime::Result<Store<CoreGuest>> {
-        let mut wasi = self.wasi(Some(stdin));
+        let taken = Arc::new(Taken::new(self.counts.clone()));
+        let mut wasi = self.wasi(Some(stdin), &taken);
         for mount in &self.spec.mounts {
             wasi.preopened_dir(&mount.host_path, &mount.container_path, mounts::permissions(mount))?;
         }
         let guest = CoreGuest {
             wasi: wasi.build_p1(),
             memory: InstanceMemory::new(self.memory.clone()),
+            taken,
             open_files: 0,
             hits: self.hits.clone(),
         };
@@ -166,10 +180,15 @@ impl Guest {
         }
     }
 
-    fn pod_sockets(&mut self) -> PodSockets<'_> {
+    pub(super) fn pod_sockets(&mut self) -> PodSockets<'_> {
         PodSockets {
-            ip: self.ip,
-            view: self.sockets(),
+            view: WasiSocketsCtxView {
+                ctx: self.wasi.sockets(),
+                table: &mut self.table,
+            },
+            net: &self.net,
+            taken: &self.taken,
+            lookups: &mut self.lookups,
         }
     }
 }
@@ -194,8 +213,15 @@ pub(crate) fn linker(engine: &Engine, p3: bool) -> wasmtime::Result<Linker> {
     if p3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     }
-    // In place of the library's: listening on every address means the pod's.
+    // In place of the library's: the pod's own address, its egress list, its counts.
     linker.allow_shadowing(true);
+    sockets::ip_name_lookup::add_to_linker::<Guest, HasPodSockets>(&mut linker, Guest::pod_sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<Guest, HasPodSockets>(&mut linker, Guest::pod_sockets)?;
+    sockets::udp_create_socket::add_to_linker::<Guest, HasPodSockets>(&mut linker, Guest::pod_sockets)?;
+    if p3 {
+        super::sockets_p3::add_to_linker(&mut linker)?;
+    }
+    super::open_files::count(&mut linker, p3)?;
     sockets::tcp::add_to_linker::<Guest, HasPodSockets>(&mut linker, Guest::pod_sockets)?;
     sockets::udp::add_to_linker::<Guest, HasPodSockets>(&mut linker, Guest::pod_sockets)?;
     mounts::add_to_linker(&mut linker, p3)?;

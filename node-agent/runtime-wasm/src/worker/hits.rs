@@ -41,7 +41,13 @@ limits! {
     Connections = "connections",
     /// Instances of the worker's pool: one request answered 503, or the container ended.
     Instances = "instances",
-    /// Open files, sockets, streams and other handles: an error to the guest, or a trap.
+    /// Open files of the container: an error to the guest.
+    OpenFiles = "open-files",
+    /// Sockets of the container: an error to the guest, or a connection closed unserved.
+    Sockets = "sockets",
+    /// Outgoing HTTP calls in flight: an error to the guest.
+    OutgoingRequests = "outgoing-requests",
+    /// Open files, sockets, streams and other handles of an instance: an error to the guest, or a trap.
     Handles = "handles",
     /// Bytes passed in one host call: a trap.
     HostCallBytes = "host-call-bytes",

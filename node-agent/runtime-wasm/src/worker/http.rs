@@ -1,6 +1,6 @@
 //! Serving a `wasi:http` component on the pod's address: a fresh instance per request, no instance while idle.
 //!
-//! A request waits for one of `REQUESTS_AT_ONCE` turns, or is answered 503. Its guest runs in a task of its own, so it
+//! A request waits for one of `Bounds::requests` turns, or is answered 503. Its guest runs in a task of its own, so it
 //! may go on after the head of the response; it ends with the deadline, with the client's connection, or with the
 //! container. A guest that traps costs its request (500); one that runs out of memory ends the container, since the
 //! limit is the container's.
@@ -28,6 +28,7 @@ use wasmtime_wasi_http::WasiBody;
 use super::container::{Container, Stop};
 use super::executor::Executor;
 use super::exit::Exit;
+use super::guest::Surroundings;
 use super::hits::Limit;
 use super::request;
 use crate::limits;
@@ -81,7 +82,7 @@ pub(super) async fn run(container: Arc<Container>, listener: std::net::TcpListen
     let (fatal, mut fatal_rx) = mpsc::channel(1);
     let server = Arc::new(Server {
         container: container.clone(),
-        turns: Arc::new(Semaphore::new(limits::REQUESTS_AT_ONCE)),
+        turns: Arc::new(Semaphore::new(container.surroundings.bounds.requests)),
         waiting: AtomicUsize::new(0),
         connections: TaskTracker::new(),
         draining: CancellationToken::new(),
@@ -129,11 +130,15 @@ async fn drain(
 
 async fn accept(server: &Arc<Server>, listener: &TcpListener, executor: &Executor) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        if server.connections.len() >= limits::CONNECTIONS_MAX {
+        let Surroundings { net, bounds, .. } = &server.container.surroundings;
+        if !net.admits(peer.ip()) {
+            continue;
+        }
+        if server.connections.len() >= bounds.connections {
             server.container.surroundings.hits.count(Limit::Connections);
             continue;
         }
@@ -164,7 +169,7 @@ async fn serve(server: Arc<Server>, stream: std::net::TcpStream) {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits::REQUESTS_AT_ONCE as u32)
+        .max_concurrent_streams(server.container.surroundings.bounds.requests as u32)
         .keep_alive_interval(limits::HEADER_DEADLINE)
         .keep_alive_timeout(limits::HEADER_DEADLINE);
     let service = hyper::service::service_fn(|request| {
@@ -214,10 +219,11 @@ async fn turn(server: &Server) -> Option<OwnedSemaphorePermit> {
     }
     let before = server.waiting.fetch_add(1, Ordering::Relaxed);
     let _waiting = Waiting(&server.waiting);
-    if before >= limits::REQUESTS_WAITING {
+    let bounds = &server.container.surroundings.bounds;
+    if before >= bounds.request_queue {
         return None;
     }
-    match timeout(limits::REQUEST_DEADLINE, server.turns.clone().acquire_owned()).await {
+    match timeout(bounds.request_deadline, server.turns.clone().acquire_owned()).await {
         Ok(Ok(turn)) => Some(turn),
         _ => None,
     }

@@ -1,7 +1,7 @@
 //! A container's stdout and stderr: CRI records (`<RFC 3339 nano> stdout F line`) in `<log_dir>/<container>/<attempt>.log`.
 //!
 //! At `LOG_FILE_BYTES_MAX` the file becomes `<attempt>.log.1`, that `.2`, and so on; `LOG_FILES_MAX` are kept. A reader
-//! that follows the path sees a new inode. A container that writes faster than `LOG_BYTES_PER_SECOND` loses lines, and
+//! that follows the path sees a new inode. A container that writes faster than `skiff.dev/log-rate` loses lines, and
 //! a record says how many. Writes go to the page cache on the guest's own thread and are charged to the guest.
 
 use std::fs::{File, OpenOptions};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::bounds::Bounds;
 use super::hits::{Hits, Limit};
 use crate::limits;
 
@@ -31,6 +32,9 @@ impl Stream {
 /// The log of one container attempt.
 pub(crate) struct ContainerLog {
     path: PathBuf,
+    /// Bytes per second, and how many may be saved up.
+    rate: u64,
+    burst: u64,
     state: Mutex<State>,
     hits: Arc<Hits>,
 }
@@ -49,7 +53,13 @@ struct State {
 
 impl ContainerLog {
     /// Makes the directory and an empty file, so that readers find one.
-    pub(crate) fn create(log_dir: &Path, container: &str, attempt: u32, hits: Arc<Hits>) -> std::io::Result<Self> {
+    pub(crate) fn create(
+        log_dir: &Path,
+        container: &str,
+        attempt: u32,
+        bounds: &Bounds,
+        hits: Arc<Hits>,
+    ) -> std::io::Result<Self> {
         let directory = log_dir.join(container);
         std::fs::create_dir_all(&directory)?;
         let path = directory.join(format!("{attempt}.log"));
@@ -58,13 +68,15 @@ impl ContainerLog {
         let state = State {
             file: None,
             size,
-            tokens: limits::LOG_BURST_BYTES,
+            tokens: bounds.log_burst,
             refilled: Instant::now(),
             dropped: 0,
             rotated: 0,
         };
         Ok(Self {
             path,
+            rate: bounds.log_rate,
+            burst: bounds.log_burst,
             state: Mutex::new(state),
             hits,
         })
@@ -78,7 +90,7 @@ impl ContainerLog {
         let mut records = Vec::with_capacity(lines.iter().map(|(l, _)| l.len() + 48).sum());
         for (line, partial) in lines {
             let cost = line.len() as u64 + 48;
-            if !state.admit(cost) {
+            if !state.admit(cost, self.rate, self.burst) {
                 state.dropped += 1;
                 self.hits.count(Limit::LogRate);
                 continue;
@@ -87,7 +99,7 @@ impl ContainerLog {
                 let dropped = std::mem::take(&mut state.dropped);
                 let text = format!(
                     "skiff: {dropped} log lines dropped (more than {} bytes per second)",
-                    limits::LOG_BYTES_PER_SECOND
+                    self.rate
                 );
                 stamp.record(&mut records, Stream::Stderr, false, text.as_bytes());
             }
@@ -160,11 +172,11 @@ impl ContainerLog {
 }
 
 impl State {
-    fn admit(&mut self, cost: u64) -> bool {
+    fn admit(&mut self, cost: u64, rate: u64, burst: u64) -> bool {
         if self.tokens < cost {
-            let earned = self.refilled.elapsed().as_micros() as u64 * limits::LOG_BYTES_PER_SECOND / 1_000_000;
+            let earned = self.refilled.elapsed().as_micros() * u128::from(rate) / 1_000_000;
             if earned > 0 {
-                self.tokens = (self.tokens + earned).min(limits::LOG_BURST_BYTES);
+                self.tokens = self.tokens.saturating_add(earned as u64).min(burst);
                 self.refilled = Instant::now();
             }
         }
@@ -204,6 +216,10 @@ mod tests {
     use super::super::log_stream::LogStream;
     use super::*;
 
+    fn bounds() -> Bounds {
+        Bounds::of(&skiff_api::pod_settings::ContainerSettings::default())
+    }
+
     fn written(directory: &Path) -> Vec<String> {
         let text = std::fs::read_to_string(directory.join("web/0.log")).expect("log");
         text.lines()
@@ -214,7 +230,7 @@ mod tests {
     #[test]
     fn lines_are_whole_whatever_the_writes() {
         let directory = tempfile::tempdir().expect("directory");
-        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0, Arc::default()).expect("log"));
+        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0, &bounds(), Arc::default()).expect("log"));
         let out = LogStream::new(log.clone(), Stream::Stdout);
         out.accept(b"one\ntw");
         out.accept(b"o\n\nend");
@@ -228,7 +244,7 @@ mod tests {
     #[test]
     fn a_huge_line_is_cut_into_partial_records() {
         let directory = tempfile::tempdir().expect("directory");
-        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0, Arc::default()).expect("log"));
+        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0, &bounds(), Arc::default()).expect("log"));
         let out = LogStream::new(log.clone(), Stream::Stderr);
         let line = vec![b'x'; limits::LOG_LINE_BYTES_MAX * 2];
         out.accept(&line);
@@ -242,7 +258,7 @@ mod tests {
     #[test]
     fn a_flood_is_dropped_and_said_and_the_disk_is_bounded() {
         let directory = tempfile::tempdir().expect("directory");
-        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0, Arc::default()).expect("log"));
+        let log = Arc::new(ContainerLog::create(directory.path(), "web", 0, &bounds(), Arc::default()).expect("log"));
         let out = LogStream::new(log.clone(), Stream::Stdout);
         let line = [&[b'z'; 1000][..], b"\n"].concat();
         for _ in 0..30_000 {
@@ -258,7 +274,7 @@ mod tests {
     #[test]
     fn full_files_are_rotated_and_the_oldest_go() {
         let directory = tempfile::tempdir().expect("directory");
-        let log = ContainerLog::create(directory.path(), "web", 0, Arc::default()).expect("log");
+        let log = ContainerLog::create(directory.path(), "web", 0, &bounds(), Arc::default()).expect("log");
         let mut state = log.state.lock().expect("state");
         for _ in 0..8 {
             log.append(&mut state, &vec![b'\n'; limits::LOG_FILE_BYTES_MAX as usize]);

@@ -1,22 +1,31 @@
-//! What a guest may reach and where it may listen. Nothing beyond this exists for it.
+//! What a guest may reach, where it may listen and who may reach it. Nothing beyond this exists for it.
 //!
 //! - listening: on the pod's own address only; `0.0.0.0` and `::` mean the pod's address;
-//! - connecting: anywhere but loopback, link-local (cloud metadata included), multicast, unspecified and the addresses
-//!   that the node denies. The check is on the resolved address, IPv4 within IPv6 unwrapped.
-//! - A node without root gives its pods addresses of 127/8. There, other pods' addresses may be reached, but nothing
-//!   in 127.0.0.0/16, where the node's own services are.
+//! - connecting: what `skiff.dev/egress` grants; without it anywhere but [`protected`] addresses. The check is on the
+//!   resolved address, IPv4 within IPv6 unwrapped, and the connection is made to the address that was checked;
+//! - being connected to: by whom `skiff.dev/ingress` grants, and by the node itself, whose probes must get through.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use skiff_api::pod_settings::network::Protected;
+use skiff_api::pod_settings::{ContainerSettings, EgressPolicy, IngressPolicy};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::sockets::SocketAddrUse;
 
+use super::counts::Taken;
 use super::hits::{Hits, Limit};
+use super::names::Names;
+
+mod protected;
 
 /// A pod's place in the network.
 pub(crate) struct PodNet {
     pub(crate) ip: IpAddr,
+    /// The node's own addresses and the control plane's.
     denied: Vec<IpAddr>,
 }
 
@@ -25,111 +34,138 @@ impl PodNet {
         Self { ip, denied }
     }
 
-    /// True if the pod may send to this address.
-    pub(crate) fn may_reach(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
+    fn protected(&self, address: IpAddr) -> Option<Protected> {
         if address == self.ip {
-            return true;
+            return None;
         }
-        if self.denied.contains(&address) {
-            return false;
+        match self.denied.contains(&address) {
+            true => Some(Protected::Exactly),
+            false => protected::network_of(address, self.ip).map(Protected::In),
         }
-        match address {
-            IpAddr::V4(v4) if v4.is_loopback() => self.ip.is_loopback() && v4.octets()[1] != 0,
-            IpAddr::V4(v4) => {
-                !(v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0)
-                    // Alibaba's metadata service lives in shared address space.
-                    && v4 != Ipv4Addr::new(100, 100, 100, 200)
-            }
-            IpAddr::V6(v6) => {
-                !(v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local())
-                    // fd00:ec2::254 and its like: metadata services in unique local space.
-                    && v6.segments()[..2] != [0xfd00, 0x0ec2]
-                    // 6to4, NAT64 and v4-compatible forms smuggle IPv4 addresses past the check.
-                    && v6.segments()[0] != 0x2002
-                    && v6.segments()[..2] != [0x64, 0xff9b]
-                    && v6.segments()[..6] != [0, 0, 0, 0, 0, 0]
-            }
+    }
+}
+
+/// Looks a name up: its addresses.
+pub(crate) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> + Send + Sync>;
+
+/// As the node does.
+pub(crate) fn system_lookup() -> Lookup {
+    Arc::new(|name| {
+        async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            Ok(found.map(|address| address.ip().to_canonical()).collect())
+        }
+        .boxed()
+    })
+}
+
+/// One container's place in the network.
+pub(crate) struct ContainerNet {
+    pub(crate) ip: IpAddr,
+    pod: Arc<PodNet>,
+    egress: EgressPolicy,
+    ingress: Option<IngressPolicy>,
+    /// Kept only when the list has names.
+    names: Option<Names>,
+    pub(crate) lookup: Lookup,
+    hits: Arc<Hits>,
+}
+
+impl ContainerNet {
+    pub(crate) fn new(pod: Arc<PodNet>, settings: &ContainerSettings, lookup: Lookup, hits: Arc<Hits>) -> Self {
+        let egress = settings.egress.clone().unwrap_or_default();
+        Self {
+            ip: pod.ip,
+            pod,
+            names: egress.has_names().then(Names::default),
+            egress,
+            ingress: settings.ingress.clone(),
+            lookup,
+            hits,
         }
     }
 
+    fn counted(&self, allowed: bool) -> bool {
+        if !allowed {
+            self.hits.count(Limit::Network);
+        }
+        allowed
+    }
+
+    /// True if the container may send to this address, which it has not from a name, or from one that it looked up itself.
+    fn may_reach(&self, address: SocketAddr, now: Instant) -> bool {
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        let protected = self.pod.protected(ip);
+        let by_name = || protected.is_none() && self.names.as_ref().is_some_and(|names| names.grant(ip, port, now));
+        ip == self.ip || self.egress.allows_address(ip, port, protected) || by_name()
+    }
+
+    /// True if the container may look this name up. Counts a refusal.
+    pub(crate) fn may_look_up(&self, name: &str) -> bool {
+        self.counted(self.egress.allows_name(name))
+    }
+
+    /// Of the addresses that a host resolved to, those that may be connected to; None when it has some and none of them
+    /// may. Counts that.
+    pub(crate) fn reachable(&self, host: &str, resolved: Vec<IpAddr>, port: u16) -> Option<Vec<SocketAddr>> {
+        let by_name = self.names.is_some() && self.egress.allows_name_on(host, port);
+        let empty = resolved.is_empty();
+        let allowed = |ip: &IpAddr| {
+            let protected = self.pod.protected(ip.to_canonical());
+            by_name && protected.is_none() || self.may_reach(SocketAddr::new(*ip, port), Instant::now())
+        };
+        let addresses: Vec<_> = resolved
+            .into_iter()
+            .filter(allowed)
+            .map(|ip| SocketAddr::new(ip, port))
+            .collect();
+        (empty || self.counted(!addresses.is_empty())).then_some(addresses)
+    }
+
+    /// A guest is told that a name has this address.
+    pub(crate) fn learn(&self, name: &str, address: IpAddr) {
+        if let Some(names) = &self.names {
+            names.learn(address.to_canonical(), self.egress.ports_of_name(name), Instant::now());
+        }
+    }
+
+    /// True if names have to be [learned](Self::learn).
+    pub(crate) fn learns_names(&self) -> bool {
+        self.names.is_some()
+    }
+
+    /// True if this address may connect to the container. Counts a refusal.
+    pub(crate) fn admits(&self, peer: IpAddr) -> bool {
+        let Some(ingress) = &self.ingress else { return true };
+        let peer = peer.to_canonical();
+        let is_node = || peer == self.ip || self.pod.denied.contains(&peer) || protected::is_nodes_loopback(peer);
+        self.counted(ingress.allows(peer) || is_node())
+    }
+
     fn allows(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
+        let is_own = || address.ip().to_canonical() == self.ip;
         match purpose {
             // An implicit bind before a connect or send is to any port of the wildcard address.
             SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
                 let implicit = address.ip().is_unspecified() && address.port() == 0;
-                implicit || address.ip().to_canonical() == self.ip
+                self.counted(implicit || is_own())
             }
-            SocketAddrUse::TcpListen => address.ip().to_canonical() == self.ip,
-            SocketAddrUse::TcpAccept | SocketAddrUse::UdpReceive => true,
-            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => self.may_reach(address.ip()),
+            SocketAddrUse::TcpListen => self.counted(is_own()),
+            SocketAddrUse::TcpAccept | SocketAddrUse::UdpReceive => self.admits(address.ip()),
+            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => self.counted(self.may_reach(address, Instant::now())),
         }
     }
 }
 
-/// Puts the rules into a guest's sockets.
-pub(crate) fn restrict(wasi: &mut WasiCtxBuilder, net: &Arc<PodNet>, hits: &Arc<Hits>) {
-    let (net, hits) = (net.clone(), hits.clone());
+/// Puts the rules into a guest's sockets. A connection that it accepts is one more socket of it.
+pub(crate) fn restrict(wasi: &mut WasiCtxBuilder, net: &Arc<ContainerNet>, taken: &Arc<Taken>) {
+    let (net, taken) = (net.clone(), taken.clone());
     wasi.socket_addr_check(move |address, purpose| {
-        let allowed = net.allows(address, purpose);
-        if !allowed {
-            hits.count(Limit::Network);
-        }
-        Box::pin(async move { allowed })
+        let accepts = matches!(purpose, SocketAddrUse::TcpAccept);
+        let allowed = net.allows(address, purpose) && (!accepts || taken.socket());
+        Box::pin(std::future::ready(allowed))
     });
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reaches(pod: &str, address: &str) -> bool {
-        let denied = vec!["10.9.9.9".parse().expect("address")];
-        PodNet::new(pod.parse().expect("address"), denied).may_reach(address.parse().expect("address"))
-    }
-
-    #[test]
-    fn metadata_loopback_and_denied_addresses_cannot_be_reached() {
-        for address in [
-            "127.0.0.1",
-            "169.254.169.254",
-            "0.0.0.0",
-            "224.0.0.1",
-            "255.255.255.255",
-            "10.9.9.9",
-            "::1",
-            "::",
-            "fe80::1",
-            "ff02::1",
-            "::ffff:127.0.0.1",
-            "::ffff:169.254.169.254",
-            "::ffff:10.9.9.9",
-            "fd00:ec2::254",
-            "64:ff9b::a9fe:a9fe",
-            "2002:7f00:1::1",
-            "::7f00:1",
-        ] {
-            assert!(!reaches("10.42.0.7", address), "{address}");
-        }
-        for address in ["10.42.0.7", "10.42.1.9", "1.1.1.1", "2606:4700::1111"] {
-            assert!(reaches("10.42.0.7", address), "{address}");
-        }
-    }
-
-    #[test]
-    fn pods_of_a_node_without_root_reach_each_other_but_not_the_node() {
-        assert!(reaches("127.42.0.7", "127.42.0.8"));
-        assert!(!reaches("127.42.0.7", "127.0.0.1") && !reaches("127.42.0.7", "127.0.1.1"));
-    }
-
-    #[test]
-    fn only_the_pods_own_address_can_be_listened_on() {
-        let net = PodNet::new("10.42.0.7".parse().expect("address"), Vec::new());
-        let at = |text: &str| text.parse::<SocketAddr>().expect("address");
-        assert!(net.allows(at("10.42.0.7:80"), SocketAddrUse::TcpListen));
-        assert!(!net.allows(at("0.0.0.0:80"), SocketAddrUse::TcpListen));
-        assert!(!net.allows(at("0.0.0.0:53"), SocketAddrUse::UdpBind));
-        assert!(net.allows(at("0.0.0.0:0"), SocketAddrUse::UdpBind));
-        assert!(!net.allows(at("10.42.0.8:80"), SocketAddrUse::TcpBind));
-    }
-}
+pub(crate) mod tests;

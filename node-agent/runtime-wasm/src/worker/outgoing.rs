@@ -1,7 +1,7 @@
 //! Outgoing calls of `wasi:http`. The library's own sender connects by name to anywhere and waits ten minutes; this one
 //! resolves first, checks every resolved address, connects to the address it checked, and bounds each wait.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{timeout, timeout_at};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::hits::{Hits, Limit};
-use super::net::PodNet;
+use super::counts::Counts;
+use super::net::ContainerNet;
 use crate::limits;
 
 /// The hooks of one guest.
 pub(crate) struct Outgoing {
-    net: Arc<PodNet>,
-    hits: Arc<Hits>,
+    net: Arc<ContainerNet>,
+    counts: Arc<Counts>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(net: Arc<PodNet>, hits: Arc<Hits>) -> Self {
-        Self { net, hits }
+    pub(crate) fn new(net: Arc<ContainerNet>, counts: Arc<Counts>) -> Self {
+        Self { net, counts }
     }
 }
 
@@ -47,18 +47,22 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _processed: Done,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let (net, hits) = (self.net.clone(), self.hits.clone());
+        let (net, call) = (self.net.clone(), self.counts.outgoing());
         Box::new(async move {
-            let sent = send(net, request, options.unwrap_or_default()).await;
-            if let Err(Error::DestinationIpProhibited) = sent {
-                hits.count(Limit::Network);
-            }
-            sent
+            // Held until the response's body has ended: `Done` is driven as long as that.
+            let call = call.ok_or(Error::ConnectionLimitReached)?;
+            let (response, done) = send(net, request, options.unwrap_or_default()).await?;
+            let done: Done = Box::new(async move {
+                let ended = Box::into_pin(done).await;
+                drop(call);
+                ended
+            });
+            Ok((response, done))
         })
     }
 }
 
-async fn send(net: Arc<PodNet>, mut request: hyper::Request<WasiBody>, options: RequestOptions) -> Sent {
+async fn send(net: Arc<ContainerNet>, mut request: hyper::Request<WasiBody>, options: RequestOptions) -> Sent {
     let bounded = |wanted: Option<Duration>, most: Duration| wanted.unwrap_or(most).min(most);
     let connecting = bounded(options.connect_timeout, limits::OUTGOING_CONNECT_DEADLINE);
     let first_byte = bounded(options.first_byte_timeout, limits::OUTGOING_READ_DEADLINE);
@@ -87,41 +91,40 @@ async fn send(net: Arc<PodNet>, mut request: hyper::Request<WasiBody>, options: 
     exchange(stream.map_err(Error::Tls)?, request, first_byte, between).await
 }
 
-/// Connects to the first reachable address that the pod may reach, from the pod's own address.
-async fn connect(net: &PodNet, host: &str, port: u16) -> Result<TcpStream, Error> {
+/// Connects to the first address of the host that the pod may reach, from the pod's own address. The name is looked up
+/// once, and the connection made to the very address that was checked.
+async fn connect(net: &ContainerNet, host: &str, port: u16) -> Result<TcpStream, Error> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let resolved: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(Error::Connect)?
-        .collect();
-    let mut failure = None;
-    for address in &resolved {
-        if !net.may_reach(address.ip()) {
-            continue;
-        }
-        match connect_from(net, *address).await {
+    let resolved = match host.parse() {
+        Ok(address) => vec![address],
+        Err(_) if !net.may_look_up(host) => return Err(Error::HttpRequestDenied),
+        Err(_) => (net.lookup)(host.to_owned()).await.map_err(Error::Connect)?,
+    };
+    let reachable = net
+        .reachable(host, resolved, port)
+        .ok_or(Error::DestinationIpProhibited)?;
+    let mut failure = Error::DnsError {
+        rcode: Some("no address".into()),
+        info_code: None,
+    };
+    for address in reachable {
+        match connect_from(net.ip, address).await {
             Ok(stream) => return Ok(stream),
-            Err(error) => failure = Some(Error::Connect(error)),
+            Err(error) => failure = Error::Connect(error),
         }
     }
-    Err(failure.unwrap_or(match resolved.is_empty() {
-        true => Error::DnsError {
-            rcode: Some("no address".into()),
-            info_code: None,
-        },
-        false => Error::DestinationIpProhibited,
-    }))
+    Err(failure)
 }
 
-async fn connect_from(net: &PodNet, address: SocketAddr) -> std::io::Result<TcpStream> {
+async fn connect_from(own: IpAddr, address: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
-    if net.ip.is_ipv4() == address.is_ipv4() {
+    if own.is_ipv4() == address.is_ipv4() {
         // Without the pod's address on this node the kernel chooses one.
-        let _ = socket.bind(SocketAddr::new(net.ip, 0));
+        let _ = socket.bind(SocketAddr::new(own, 0));
     }
     let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
@@ -222,3 +225,6 @@ impl Body for Timed {
         self.incoming.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

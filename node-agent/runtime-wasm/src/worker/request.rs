@@ -115,8 +115,9 @@ async fn run(
     progress: Arc<Progress>,
     _turn: OwnedSemaphorePermit,
 ) {
-    let deadline = Instant::now() + limits::REQUEST_DEADLINE;
     let container = server.container.clone();
+    let allowed = container.surroundings.bounds.request_deadline;
+    let deadline = Instant::now() + allowed;
     let line = format!("{} {}", request.method(), request.uri().path());
     let failing = FailOnDrop(progress.clone());
     let guest = metered(container.cpu.clone(), call(&server, request, &answers));
@@ -141,10 +142,7 @@ async fn run(
         ),
         Err(_) => {
             container.surroundings.hits.count(Limit::RequestDeadline);
-            (
-                StatusCode::GATEWAY_TIMEOUT,
-                format!("not done after {:?}", limits::REQUEST_DEADLINE),
-            )
+            (StatusCode::GATEWAY_TIMEOUT, format!("not done after {allowed:?}"))
         }
         Ok(Err(error)) => {
             container.surroundings.hits.count_error(&error);

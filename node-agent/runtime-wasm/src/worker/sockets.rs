@@ -1,20 +1,33 @@
-//! `wasi:sockets` as a pod sees it: a bind to every address means the pod's own. All else is the library's.
+//! `wasi:sockets` as a pod sees it: a bind to every address means the pod's own, connections come from it, names are
+//! looked up as the egress list allows, and sockets are counted. All else is the library's.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use futures::FutureExt;
 use wasmtime::component::{HasData, Resource};
+use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{self, ResolveAddressStream};
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddressFamily, IpSocketAddress, Network};
 use wasmtime_wasi::p2::bindings::sockets::tcp::{self, ShutdownType};
-use wasmtime_wasi::p2::bindings::sockets::udp;
+use wasmtime_wasi::p2::bindings::sockets::{tcp_create_socket, udp, udp_create_socket};
 use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, DynPollable, SocketError, SocketResult, TcpSocket, UdpSocket,
 };
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 
-/// The library's view with the pod's address.
+use super::counts::Taken;
+use super::net::ContainerNet;
+
+/// Names being looked up, by the stream that their addresses come from.
+pub(super) type Lookups = HashMap<u32, String>;
+
+/// The library's view with the pod's place in the network.
 pub(super) struct PodSockets<'a> {
     pub(super) view: WasiSocketsCtxView<'a>,
-    pub(super) ip: IpAddr,
+    pub(super) net: &'a Arc<ContainerNet>,
+    pub(super) taken: &'a Taken,
+    pub(super) lookups: &'a mut Lookups,
 }
 
 pub(super) struct HasPodSockets;
@@ -25,13 +38,28 @@ impl HasData for HasPodSockets {
 
 impl PodSockets<'_> {
     /// `0.0.0.0:80` → `10.42.0.7:80`; `[::]:80` likewise on a pod with an IPv6 address.
-    fn own(&self, address: IpSocketAddress) -> IpSocketAddress {
-        let address = SocketAddr::from(address);
-        let same_family = address.is_ipv4() == self.ip.is_ipv4();
+    pub(super) fn own(&self, address: SocketAddr) -> SocketAddr {
+        let same_family = address.is_ipv4() == self.net.ip.is_ipv4();
         match address.ip().is_unspecified() && same_family {
-            true => SocketAddr::new(self.ip, address.port()).into(),
-            false => address.into(),
+            true => SocketAddr::new(self.net.ip, address.port()),
+            false => address,
         }
+    }
+
+    /// Any port of the pod's own address; of every address when it has none of this family.
+    pub(super) fn any_own(&self, v4: bool) -> SocketAddr {
+        let every: IpAddr = match v4 {
+            true => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            false => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        self.own(SocketAddr::new(every, 0))
+    }
+}
+
+fn plain(address: network::IpAddress) -> IpAddr {
+    match address {
+        network::IpAddress::Ipv4((a, b, c, d)) => [a, b, c, d].into(),
+        network::IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => [a, b, c, d, e, f, g, h].into(),
     }
 }
 
@@ -69,7 +97,7 @@ impl tcp::HostTcpSocket for PodSockets<'_> {
         network: Resource<Network>,
         address: IpSocketAddress,
     ) -> SocketResult<()> {
-        let address = self.own(address);
+        let address = self.own(address.into()).into();
         tcp::HostTcpSocket::start_bind(&mut self.view, socket, network, address).await
     }
 
@@ -77,9 +105,31 @@ impl tcp::HostTcpSocket for PodSockets<'_> {
         tcp::HostTcpSocket::start_listen(&mut self.view, socket).await
     }
 
+    fn start_connect(
+        &mut self,
+        socket: Resource<TcpSocket>,
+        network: Resource<Network>,
+        to: IpSocketAddress,
+    ) -> SocketResult<()> {
+        // From the pod's own address, so that others can tell it. A socket that is bound already stays as it is. The
+        // check of an address never waits.
+        let own = self.any_own(SocketAddr::from(to).is_ipv4());
+        let (same, network_too) = (Resource::new_borrow(socket.rep()), Resource::new_borrow(network.rep()));
+        let bound = tcp::HostTcpSocket::start_bind(&mut self.view, same, network_too, own.into()).now_or_never();
+        if matches!(bound, Some(Ok(()))) {
+            tcp::HostTcpSocket::finish_bind(&mut self.view, Resource::new_borrow(socket.rep()))?;
+        }
+        tcp::HostTcpSocket::start_connect(&mut self.view, socket, network, to)
+    }
+
+    fn drop(&mut self, socket: Resource<TcpSocket>) -> wasmtime::Result<()> {
+        tcp::HostTcpSocket::drop(&mut self.view, socket)?;
+        self.taken.socket_closed();
+        Ok(())
+    }
+
     forward! { tcp::HostTcpSocket;
         finish_bind(socket: Resource<TcpSocket>) -> SocketResult<()>;
-        start_connect(socket: Resource<TcpSocket>, network: Resource<Network>, to: IpSocketAddress) -> SocketResult<()>;
         finish_connect(socket: Resource<TcpSocket>) -> SocketResult<Streams>;
         finish_listen(socket: Resource<TcpSocket>) -> SocketResult<()>;
         accept(socket: Resource<TcpSocket>) -> SocketResult<Accepted>;
@@ -104,7 +154,6 @@ impl tcp::HostTcpSocket for PodSockets<'_> {
         set_send_buffer_size(socket: Resource<TcpSocket>, value: u64) -> SocketResult<()>;
         subscribe(socket: Resource<TcpSocket>) -> wasmtime::Result<Resource<DynPollable>>;
         shutdown(socket: Resource<TcpSocket>, how: ShutdownType) -> SocketResult<()>;
-        drop(socket: Resource<TcpSocket>) -> wasmtime::Result<()>;
     }
 }
 
@@ -122,12 +171,18 @@ impl udp::HostUdpSocket for PodSockets<'_> {
         network: Resource<Network>,
         address: IpSocketAddress,
     ) -> SocketResult<()> {
-        let address = self.own(address);
+        let address = self.own(address.into()).into();
         udp::HostUdpSocket::start_bind(&mut self.view, socket, network, address).await
     }
 
     async fn stream(&mut self, socket: Resource<UdpSocket>, to: Option<IpSocketAddress>) -> SocketResult<Datagrams> {
         udp::HostUdpSocket::stream(&mut self.view, socket, to).await
+    }
+
+    fn drop(&mut self, socket: Resource<UdpSocket>) -> wasmtime::Result<()> {
+        udp::HostUdpSocket::drop(&mut self.view, socket)?;
+        self.taken.socket_closed();
+        Ok(())
     }
 
     forward! { udp::HostUdpSocket;
@@ -142,7 +197,67 @@ impl udp::HostUdpSocket for PodSockets<'_> {
         send_buffer_size(socket: Resource<UdpSocket>) -> SocketResult<u64>;
         set_send_buffer_size(socket: Resource<UdpSocket>, value: u64) -> SocketResult<()>;
         subscribe(socket: Resource<UdpSocket>) -> wasmtime::Result<Resource<DynPollable>>;
-        drop(socket: Resource<UdpSocket>) -> wasmtime::Result<()>;
+    }
+}
+
+impl tcp_create_socket::Host for PodSockets<'_> {
+    fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
+        if !self.taken.socket() {
+            return Err(ErrorCode::NewSocketLimit.into());
+        }
+        let socket = tcp_create_socket::Host::create_tcp_socket(&mut self.view, family);
+        self.kept(socket)
+    }
+}
+
+impl udp_create_socket::Host for PodSockets<'_> {
+    async fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
+        if !self.taken.socket() {
+            return Err(ErrorCode::NewSocketLimit.into());
+        }
+        let socket = udp_create_socket::Host::create_udp_socket(&mut self.view, family).await;
+        self.kept(socket)
+    }
+}
+
+impl ip_name_lookup::Host for PodSockets<'_> {
+    fn resolve_addresses(
+        &mut self,
+        network: Resource<Network>,
+        name: String,
+    ) -> SocketResult<Resource<ResolveAddressStream>> {
+        if !self.net.may_look_up(&name) {
+            return Err(ErrorCode::AccessDenied.into());
+        }
+        let kept = self.net.learns_names().then(|| name.clone());
+        let stream = ip_name_lookup::Host::resolve_addresses(&mut self.view, network, name)?;
+        if let Some(name) = kept {
+            self.lookups.insert(stream.rep(), name);
+        }
+        Ok(stream)
+    }
+}
+
+impl ip_name_lookup::HostResolveAddressStream for PodSockets<'_> {
+    fn resolve_next_address(
+        &mut self,
+        stream: Resource<ResolveAddressStream>,
+    ) -> SocketResult<Option<network::IpAddress>> {
+        let rep = stream.rep();
+        let address = ip_name_lookup::HostResolveAddressStream::resolve_next_address(&mut self.view, stream)?;
+        if let (Some(address), Some(name)) = (address, self.lookups.get(&rep)) {
+            self.net.learn(name, plain(address));
+        }
+        Ok(address)
+    }
+
+    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
+        self.lookups.remove(&stream.rep());
+        ip_name_lookup::HostResolveAddressStream::drop(&mut self.view, stream)
+    }
+
+    forward! { ip_name_lookup::HostResolveAddressStream;
+        subscribe(stream: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<DynPollable>>;
     }
 }
 
@@ -167,39 +282,4 @@ impl udp::HostOutgoingDatagramStream for PodSockets<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tcp::HostTcpSocket;
-    use wasmtime_wasi::p2::bindings::sockets::{instance_network, tcp_create_socket};
-    use wasmtime_wasi::{ResourceTable, WasiCtxBuilder};
-
-    async fn bind(pod: &str, address: &str) -> SocketResult<SocketAddr> {
-        let ip = pod.parse().expect("address");
-        let net = std::sync::Arc::new(super::super::net::PodNet::new(ip, Vec::new()));
-        let mut wasi = WasiCtxBuilder::new();
-        wasi.allow_tcp(true);
-        super::super::net::restrict(&mut wasi, &net, &std::sync::Arc::default());
-        let (mut wasi, mut table) = (wasi.build(), ResourceTable::new());
-        let view = WasiSocketsCtxView {
-            ctx: wasi.sockets(),
-            table: &mut table,
-        };
-        let mut pod = PodSockets { view, ip };
-        let network = instance_network::Host::instance_network(&mut pod.view).expect("a network");
-        let socket = tcp_create_socket::Host::create_tcp_socket(&mut pod.view, IpAddressFamily::Ipv4)?;
-        let address: SocketAddr = address.parse().expect("address");
-        let own = |socket: &Resource<TcpSocket>| Resource::new_borrow(socket.rep());
-        pod.start_bind(own(&socket), network, address.into()).await?;
-        pod.finish_bind(own(&socket))?;
-        pod.start_listen(own(&socket)).await?;
-        pod.finish_listen(own(&socket))?;
-        Ok(pod.local_address(own(&socket))?.into())
-    }
-
-    #[tokio::test]
-    async fn listening_on_every_address_is_listening_on_the_pods() {
-        let bound = bind("127.66.1.2", "0.0.0.0:0").await.expect("bound");
-        assert_eq!(bound.ip().to_string(), "127.66.1.2");
-        assert!(bind("127.66.1.2", "127.66.1.3:0").await.is_err());
-    }
-}
+mod tests;
