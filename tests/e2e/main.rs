@@ -10,4 +10,5 @@ mod first_light;
 mod jobs;
 mod join;
 mod kubectl;
+mod lifecycle;
 mod limits;
