@@ -14,6 +14,9 @@ use crate::context::Context;
 use crate::objects::Objects;
 use crate::perform::namespace_and_name;
 
+/// A host name is a label of DNS.
+const HOSTNAME_MAX: usize = 63;
+
 /// What fields and resources can refer to besides the pod.
 pub(crate) struct Facts {
     node_name: String,
@@ -62,7 +65,25 @@ pub(crate) async fn resolve(
         };
         env.set(variable.name.clone(), value);
     }
+    // Container runtimes set it last and only if nobody else has, so that `$(HOSTNAME)` refers to nothing.
+    if !env.variables.iter().any(|(name, _)| name == "HOSTNAME") {
+        env.set("HOSTNAME".to_owned(), hostname(pod, &facts.node_name));
+    }
     Ok(env.variables)
+}
+
+/// The name that the pod's containers see as their host's: their own, the pod's, or the node's on the node's network.
+pub(crate) fn hostname(pod: &Pod, node_name: &str) -> String {
+    let spec = pod.spec.as_ref();
+    if spec.and_then(|spec| spec.host_network) == Some(true) {
+        return node_name.to_owned();
+    }
+    let own = spec
+        .and_then(|spec| spec.hostname.as_deref())
+        .filter(|own| !own.is_empty());
+    let name = own.or(pod.metadata.name.as_deref()).unwrap_or_default();
+    let cut: String = name.chars().take(HOSTNAME_MAX).collect();
+    cut.trim_end_matches(['-', '.']).to_owned()
 }
 
 #[derive(Default)]
@@ -298,6 +319,23 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(expand(text, &vars()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_pods_host_name_is_a_label_of_dns() {
+        let of = |name: &str, spec: serde_json::Value| {
+            let mut spec = spec;
+            spec["containers"] = serde_json::json!([]);
+            let pod = serde_json::json!({"metadata": {"name": name}, "spec": spec});
+            hostname(&serde_json::from_value(pod).unwrap(), "node-a")
+        };
+        assert_eq!(of("web", serde_json::json!({})), "web");
+        assert_eq!(of("web", serde_json::json!({"hostname": "job-3"})), "job-3");
+        assert_eq!(of("web", serde_json::json!({"hostNetwork": true})), "node-a");
+        assert_eq!(
+            of(&format!("{}-.x", "a".repeat(61)), serde_json::json!({})),
+            "a".repeat(61)
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod};
 use skiff_lifecycle::{Action, Outcome, PodEvent, PodMemory, spec, texts};
 use skiff_runtime::{ContainerSpec, Image, Resources, Runtime, RuntimeError, SandboxSpec};
 
@@ -107,10 +107,6 @@ async fn in_time<T>(call: impl Future<Output = Result<T, RuntimeError>>) -> Resu
 }
 
 impl Job {
-    fn spec(&self) -> PodSpec {
-        self.pod.spec.clone().unwrap_or_default()
-    }
-
     fn container(&self, name: &str) -> Option<Container> {
         self.pod
             .spec
@@ -273,7 +269,7 @@ impl Job {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             ip,
-            hostname: self.spec().hostname.unwrap_or_else(|| name.to_owned()),
+            hostname: env::hostname(&self.pod, &self.ctx.config.node_name),
             log_dir,
             labels: self.pod.metadata.labels.clone().unwrap_or_default(),
             annotations: self.pod.metadata.annotations.clone().unwrap_or_default(),

@@ -131,6 +131,7 @@ async fn volumes_and_variables_come_from_the_api() {
     let spec = harness.runtime.spec("web", "web").unwrap();
     assert_eq!(spec.args, ["web", "--mode=fast"]);
     assert_eq!(spec.env[0], ("MODE".to_owned(), "fast".to_owned()));
+    assert!(spec.env.contains(&("HOSTNAME".to_owned(), "web".to_owned())));
     assert_eq!(spec.env[1].1, harness.pod("web")["status"]["podIP"].as_str().unwrap());
     let read = |mount: usize, file: &str| std::fs::read_to_string(spec.mounts[mount].host_path.join(file)).unwrap();
     assert!(spec.mounts[0].read_only);
