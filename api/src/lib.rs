@@ -5,9 +5,11 @@
 //!
 //! Reading order: `object` (access to the common fields), `status` (the one error type that reaches users), `field`
 //! (paths and validation errors), `kind` (the resource table), `schema` (the field table), `codec` (protobuf and strict
-//! JSON over it), `selector`, `quantity`, `patch`, `canonical` (the bytes at rest), `time`, `cron`.
+//! JSON over it), `selector`, `quantity`, `patch`, `canonical` (the bytes at rest), `time`, `cron`, `channel`
+//! (the frames of exec and attach).
 
 pub mod canonical;
+pub mod channel;
 pub mod codec;
 pub mod cron;
 pub mod field;

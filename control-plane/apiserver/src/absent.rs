@@ -1,5 +1,5 @@
-//! Clear answers about what clients ask for although discovery does not offer it: connections into pods, and custom
-//! resource definitions.
+//! Clear answers about what clients ask for although discovery does not offer it: proxied connections, and custom resource
+//! definitions.
 
 use hyper::Response;
 use hyper::http::request::Parts;
@@ -10,18 +10,15 @@ use crate::body::Body;
 use crate::negotiate;
 use crate::request_info::RequestInfo;
 
-/// Why a connection into a pod or a node cannot be had, as `kubectl exec` and its kin show it; none for other requests.
+/// Why a proxied connection to a pod or a node cannot be had; none for other requests.
 pub fn connection(info: &RequestInfo) -> Option<Box<ApiStatus>> {
     if !info.group.is_empty() || !matches!(info.resource.as_str(), "pods" | "nodes") {
         return None;
     }
-    let why = match info.subresource.as_str() {
-        "exec" => "a WASM container is one module without a shell, exec is not available",
-        "attach" => "attach is not available for WASM containers, see their output with kubectl logs",
-        "portforward" => "port-forward is not available, use the pod's own IP on its node",
-        "proxy" => "the proxy subresource is not available, use the pod's own IP on its node",
-        _ => return None,
-    };
+    if info.subresource != "proxy" {
+        return None;
+    }
+    let why = "the proxy subresource is not available, use port-forward or the pod's own IP on its node";
     Some(ApiStatus::new(501, "NotImplemented", why).with_details(json!({ "name": info.name, "kind": info.resource })))
 }
 
@@ -53,9 +50,9 @@ mod tests {
 
     #[test]
     fn only_connections_are_told_why() {
-        let exec = connection(&info(hyper::Method::POST, "/api/v1/namespaces/a/pods/b/exec")).expect("exec is absent");
-        assert_eq!((exec.code, exec.reason.as_str()), (501, "NotImplemented"));
-        assert!(exec.message.contains("exec is not available"), "{exec}");
+        let proxy = connection(&info(hyper::Method::GET, "/api/v1/namespaces/a/pods/b/proxy")).expect("it is absent");
+        assert_eq!((proxy.code, proxy.reason.as_str()), (501, "NotImplemented"));
+        assert!(proxy.message.contains("use port-forward"), "{proxy}");
         assert!(connection(&info(hyper::Method::GET, "/api/v1/nodes/b/proxy/stats")).is_some());
         for other in [
             "/api/v1/namespaces/a/pods/b/foo",

@@ -39,6 +39,7 @@ pub mod reviews;
 pub mod serve;
 pub mod server;
 pub mod strategy;
+pub mod streaming;
 pub mod subresources;
 pub mod table;
 #[cfg(test)]

@@ -14,6 +14,10 @@ pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
 /// A peer that takes nothing for this long is gone; its connection is closed.
 pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// An idle peer is asked for a sign of life after this, then so often and so many times: gone within two minutes.
+pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+pub const KEEP_ALIVE_TRIES: u32 = 4;
 /// Header fields of one request; Go's clients send about ten, impersonation some more.
 pub const HEADERS_MAX: usize = 128;
 /// All header fields together. A ServiceAccount token takes 1 KiB, Go's own limit is 1 MiB.
@@ -43,6 +47,8 @@ pub const SYSTEM_REQUESTS_MAX: usize = 2_000;
 pub const WATCHES_MAX: usize = 10_000;
 /// The same for the system's own identities: a few per node.
 pub const SYSTEM_WATCHES_MAX: usize = 20_000;
+/// Sessions of exec, attach and port-forward at once. One costs up to about 1 MiB when its client does not read.
+pub const SESSIONS_MAX: usize = 1_000;
 /// What a client that was refused should wait.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
 

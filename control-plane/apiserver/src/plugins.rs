@@ -144,6 +144,9 @@ pub fn standard(
             Arc::new(subresources::finalize::Finalize),
             Arc::new(subresources::scale::ScaleOf),
             Arc::new(subresources::log::PodLog),
+            Arc::new(subresources::connect::PodExec),
+            Arc::new(subresources::connect::PodAttach),
+            Arc::new(subresources::connect::PodPortForward),
         ],
         routes: vec![
             Arc::new(crate::join::CaRoute::new(pki.clone())),

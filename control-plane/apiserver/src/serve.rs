@@ -61,6 +61,8 @@ pub async fn serve(
         };
         // Small answers and watch lines must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
+        // A long session of a peer that vanished without a word must not last for ever.
+        let _ = keep_alive(&stream);
         let (server, acceptor, handshakes) = (server.clone(), acceptor.clone(), handshakes.clone());
         tasks.spawn(connection(server, acceptor, handshakes, stream, peer, permit));
     }
@@ -69,6 +71,15 @@ pub async fn serve(
     tasks.close();
     let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, tasks.wait()).await;
     Ok(())
+}
+
+/// Has the kernel ask an idle peer for a sign of life.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, limits::KEEP_ALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, limits::KEEP_ALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, limits::KEEP_ALIVE_TRIES)
 }
 
 /// One connection from its first byte to its last.

@@ -9,12 +9,13 @@ use ipnet::IpNet;
 use skiff_api::status::{ApiResult, ApiStatus};
 use skiff_store::DynStore;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::authn::UserInfo;
 use crate::body::Body;
 use crate::limiter::Limiter;
-use crate::limits::Timeouts;
+use crate::limits::{SESSIONS_MAX, Timeouts};
 use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::plugins::{self, Plugins, Route, Subresource};
@@ -67,6 +68,8 @@ pub struct ApiServer {
     pub limiter: Limiter,
     pub metrics: Metrics,
     pub tunnels: Tunnels,
+    /// Places for exec, attach and port-forward.
+    pub sessions: Arc<Semaphore>,
     pub timeouts: Timeouts,
     /// Cancelled when the server stops: watches end, readiness fails.
     pub draining: CancellationToken,
@@ -112,6 +115,7 @@ impl ApiServer {
             limiter: Limiter::default(),
             metrics: Metrics::default(),
             tunnels: Tunnels::default(),
+            sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             timeouts: Timeouts::STANDARD,
             draining,
         };

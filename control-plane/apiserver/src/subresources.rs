@@ -1,6 +1,7 @@
 //! Subresources that are more than a part of their object, one file each.
 
 pub mod binding;
+pub mod connect;
 pub mod eviction;
 pub mod finalize;
 pub mod ledger;

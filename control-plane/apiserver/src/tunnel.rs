@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde_json::Value;
+use skiff_api::object::{self, str_at};
 use skiff_api::status::{ApiResult, ApiStatus, Subject};
 
 use crate::authz::node::node_name;
@@ -25,6 +28,14 @@ const PROTOCOL: &str = "skiff-tunnel";
 /// A dead tunnel is found within fifteen seconds.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// What one answer may be ahead of its reader: 5 MB/s over a link of 50 ms.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// Room for as many streams as an agent serves (512), so that no number of readers that stand still holds up another one.
+const CONNECTION_WINDOW_BYTES: u32 = 512 * STREAM_WINDOW_BYTES;
+/// What hyper may take of a request's body before the agent has room for it.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// A refusal of the agent longer than this is cut.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 /// How long an agent may take to begin to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -83,6 +94,19 @@ impl Tunnels {
     }
 }
 
+/// The agent's error as a Status of ours.
+pub async fn refusal(response: Response<Incoming>) -> Box<ApiStatus> {
+    let code = response.status().as_u16();
+    let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect().await;
+    let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
+    match serde_json::from_slice::<Value>(&bytes) {
+        Ok(status) if object::kind(&status) == "Status" => {
+            ApiStatus::new(code, str_at(&status, "/reason"), str_at(&status, "/message"))
+        }
+        _ => ApiStatus::new(code, "", String::from_utf8_lossy(&bytes)),
+    }
+}
+
 /// `GET /skiff/v1/tunnel`, asked for by agents with their client certificate.
 pub struct TunnelRoute;
 
@@ -136,7 +160,12 @@ async fn run(server: Arc<ApiServer>, node: String, upgrade: OnUpgrade) {
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true);
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        // What was broken off adds up over the life of a tunnel, and must not end it.
+        .max_local_error_reset_streams(None);
     let (sender, connection) = match builder.handshake(upgraded).await {
         Ok(parts) => parts,
         Err(error) => return tracing::debug!(node, %error, "tunnel did not come up"),

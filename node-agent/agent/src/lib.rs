@@ -5,7 +5,8 @@
 //!
 //! Reading order: `config`, `join` (who we are), `transport` (how we talk), `agent` (what runs), `node_status` (our Node),
 //! `pods` → `worker` → `perform` (one pod), `images`, `env`, `volumes`, `probe`, `hooks` (what performing needs),
-//! `status_writer`, `events` (what is told), `checkpoint` (what survives), `tunnel` → `server` → `logs` (who asks us).
+//! `status_writer`, `events` (what is told), `checkpoint` (what survives), `tunnel` → `server` → `logs`,
+//! `streams`, `forward` (who asks us).
 
 mod agent;
 mod checkpoint;
@@ -16,6 +17,7 @@ pub mod error;
 mod events;
 pub mod eviction;
 mod files;
+mod forward;
 mod hooks;
 mod image_gc;
 mod images;
@@ -31,6 +33,7 @@ mod pods;
 mod probe;
 mod server;
 mod status_writer;
+mod streams;
 mod tokens;
 pub mod transport;
 mod tunnel;

@@ -86,7 +86,7 @@ fn port(container: &Container, port: &IntOrString) -> Option<u16> {
 }
 
 /// Connects, or says why not as Go would.
-async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, String> {
+pub(crate) async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, String> {
     match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(format!("dial tcp {address}: connect: {}", reason(&error))),

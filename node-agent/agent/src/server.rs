@@ -1,4 +1,5 @@
-//! What the control plane can ask of this node, over the tunnel: container logs, with kubelet's paths and texts.
+//! What the control plane can ask of this node, over the tunnel, with kubelet's paths and texts: container logs, exec and
+//! attach, connections to ports of pods.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -16,20 +17,29 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 use serde_json::json;
 use skiff_lifecycle::spec;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::context::Context;
 use crate::logs::{Options, Reader};
 use crate::pods::{Pods, uid};
+use crate::streams::Call;
 
 /// Pieces of a log on their way; with `CHUNK_BYTES` this bounds what a slow reader can hold here.
 const CHUNKS_MAX: usize = 4;
 /// Logs read at once. More than this is refused: each holds a file and up to 256 KiB.
 const READERS_MAX: usize = 128;
+/// Commands and attached clients at once. Each holds up to 0.5 MiB of frames on their way.
+const SESSIONS_MAX: usize = 64;
+/// Connections to pods at once, of all port-forwards. Each holds a socket and up to 100 KiB.
+const FORWARDS_MAX: usize = 256;
+/// Requests served at once over the tunnel: all of the above, and room for short ones.
+pub(crate) const STREAMS_MAX: usize = READERS_MAX + SESSIONS_MAX + FORWARDS_MAX + 64;
 /// How often a followed log is looked at when nothing comes.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(crate) mod sessions;
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -37,6 +47,9 @@ pub(crate) struct Server {
     ctx: Arc<Context>,
     pods: Arc<Pods>,
     readers: Arc<Semaphore>,
+    sessions: Arc<Semaphore>,
+    forwards: Arc<Semaphore>,
+    running: Arc<sessions::Running>,
 }
 
 /// An error as a Status.
@@ -61,6 +74,13 @@ impl Refusal {
             message,
         }
     }
+    fn internal(message: String) -> Self {
+        Self {
+            code: StatusCode::INTERNAL_SERVER_ERROR,
+            reason: "InternalError",
+            message,
+        }
+    }
     fn response(self) -> Response<Body> {
         let body = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -81,18 +101,40 @@ impl Server {
             ctx,
             pods,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
+            sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            forwards: Arc::new(Semaphore::new(FORWARDS_MAX)),
+            running: Arc::default(),
         }
     }
 
     pub(crate) async fn serve(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        let path = request.uri().path().to_owned();
-        let parts: Vec<String> = path.split('/').skip(1).map(decode).collect();
+        let (head, body) = request.into_parts();
+        let query = head.uri.query().unwrap_or_default();
+        let parts: Vec<String> = head.uri.path().split('/').skip(1).map(decode).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        let result = match (request.method(), &parts[..]) {
+        let result = match (&head.method, &parts[..]) {
             (&Method::GET, ["healthz"]) => Ok(Response::new(Full::new(Bytes::from_static(b"ok")).boxed())),
-            (&Method::GET, ["containerLogs", namespace, pod, container]) => {
-                self.logs(namespace, pod, container, request.uri().query().unwrap_or_default())
+            (&Method::GET, ["containerLogs", namespace, pod, container]) => self.logs(namespace, pod, container, query),
+            (&Method::POST, ["exec", namespace, pod, pod_uid, container]) => match self.pod(namespace, pod, pod_uid) {
+                Ok(pod) => {
+                    let call = Call::Exec(sessions::all(query, "command"));
+                    self.session(pod, container, call, &head, body).await
+                }
+                Err(refusal) => Err(refusal),
+            },
+            (&Method::POST, ["attach", namespace, pod, pod_uid, container]) => {
+                match self.pod(namespace, pod, pod_uid) {
+                    Ok(pod) => self.session(pod, container, Call::Attach, &head, body).await,
+                    Err(refusal) => Err(refusal),
+                }
             }
+            (&Method::POST, ["portForward", namespace, pod, pod_uid, port]) => {
+                match self.pod(namespace, pod, pod_uid) {
+                    Ok(pod) => self.forward(pod, port, &head, body).await,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            (&Method::DELETE, ["sessions", session]) => Ok(self.cancel(session)),
             _ => Err(Refusal::not_found(
                 "the server could not find the requested resource".to_owned(),
             )),
@@ -112,19 +154,13 @@ impl Server {
             return Err(Refusal::not_found(message));
         }
         let attempt = attempt(&status, pod_name, container, query.previous).map_err(Refusal::bad_request)?;
-        let permit = self.readers.clone().try_acquire_owned().map_err(|_| Refusal {
-            code: StatusCode::TOO_MANY_REQUESTS,
-            reason: "TooManyRequests",
-            message: "too many logs are being read from this node".to_owned(),
-        })?;
+        let permit = permit(&self.readers, "too many logs are being read from this node")?;
         let directory = self
             .ctx
             .pod_log_directory(namespace, pod_name, &uid(&pod))
             .join(container);
-        let reader = Reader::open(&directory, attempt, query.options).map_err(|error| Refusal {
-            code: StatusCode::INTERNAL_SERVER_ERROR,
-            reason: "InternalError",
-            message: format!("failed to open the log of container \"{container}\": {error}"),
+        let reader = Reader::open(&directory, attempt, query.options).map_err(|error| {
+            Refusal::internal(format!("failed to open the log of container \"{container}\": {error}"))
         })?;
         let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
         let follow = query.follow.then(|| {
@@ -144,6 +180,14 @@ impl Server {
             .body(StreamBody::new(frames).boxed())
             .expect("the header is valid"))
     }
+}
+
+fn permit(budget: &Arc<Semaphore>, refusal: &str) -> Result<OwnedSemaphorePermit, Refusal> {
+    budget.clone().try_acquire_owned().map_err(|_| Refusal {
+        code: StatusCode::TOO_MANY_REQUESTS,
+        reason: "TooManyRequests",
+        message: refusal.to_owned(),
+    })
 }
 
 /// Sends what the reader gives, until the end or, when following, until the container has ended and all is read.

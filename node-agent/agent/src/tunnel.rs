@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::error::chain;
 use crate::join::Identity;
-use crate::server::{Server, Shared};
+use crate::server::{STREAMS_MAX, Server, Shared};
 use crate::transport::{BoxError, connect};
 
 pub(crate) const PATH: &str = "/skiff/v1/tunnel";
@@ -26,8 +26,12 @@ const RETRY_INITIAL: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// A connection that held this long was a good one: the next try comes at once.
 const HELD: Duration = Duration::from_secs(30);
-/// Requests served at once over the tunnel.
-const STREAMS_MAX: u32 = 256;
+/// What one request's body may be ahead of its reader: 5 MB/s over a link of 50 ms. The connection's window is that of all
+/// streams together, so that no number of readers that stand still holds up another one.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
+/// What hyper may take of an answer before the control plane has room for it.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// A refusal longer than this is cut.
 const REFUSAL_BYTES_MAX: usize = 4096;
 
@@ -95,7 +99,14 @@ async fn once(identity: &Identity, server: &Arc<Server>) -> Result<(), BoxError>
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(STREAMS_MAX as u32)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        // Guards against hostile clients, which the control plane is not: sessions that were broken off add up over the
+        // life of a tunnel, and must not end it.
+        .max_pending_accept_reset_streams(STREAMS_MAX)
+        .max_local_error_reset_streams(None)
         .serve_connection(upgraded, Shared(server.clone()))
         .await?;
     Ok(())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::Empty;
 use hyper::{Request, Response};
 use serde_json::Value;
 use skiff_api::field::{FieldErrors, Path};
@@ -14,11 +14,10 @@ use skiff_api::status::{ApiResult, ApiStatus, Subject};
 use crate::body::{Body, request_body};
 use crate::negotiate::response_with_type;
 use crate::plugins::{PluginRequest, Subresource};
-use crate::query::Query;
+use crate::query::{Query, percent_encode};
 use crate::server::ApiServer;
+use crate::tunnel::refusal;
 
-/// A refusal of the agent longer than this is cut.
-const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 /// The options that travel to the agent.
 const PASSED_ON: [&str; 7] = [
     "follow",
@@ -77,7 +76,7 @@ fn ask(namespace: &str, pod: &str, container: &str, query: &Query) -> ApiResult<
     let passed: Vec<String> = query
         .iter()
         .filter(|(key, _)| PASSED_ON.contains(key))
-        .map(|(key, value)| format!("{key}={}", encode(value)))
+        .map(|(key, value)| format!("{key}={}", percent_encode(value)))
         .collect();
     // Names are DNS labels and need no escaping.
     let uri = format!(
@@ -87,32 +86,6 @@ fn ask(namespace: &str, pod: &str, container: &str, query: &Query) -> ApiResult<
     Request::get(uri)
         .body(request_body(Empty::<Bytes>::new()))
         .map_err(ApiStatus::internal)
-}
-
-/// Percent-encoding of all but letters, digits and `-._~`.
-fn encode(text: &str) -> String {
-    use std::fmt::Write;
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(byte as char);
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
-}
-
-/// The agent's error as a Status of ours.
-async fn refusal(response: Response<hyper::body::Incoming>) -> Box<ApiStatus> {
-    let code = response.status().as_u16();
-    let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect().await;
-    let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
-    match serde_json::from_slice::<Value>(&bytes) {
-        Ok(status) if object::kind(&status) == "Status" => {
-            ApiStatus::new(code, str_at(&status, "/reason"), str_at(&status, "/message"))
-        }
-        _ => ApiStatus::new(code, "", String::from_utf8_lossy(&bytes)),
-    }
 }
 
 /// The container that is meant: the named one, or the only one.

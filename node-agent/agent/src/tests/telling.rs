@@ -111,7 +111,7 @@ async fn errors_are_a_status_with_kubelets_text() {
             "previous terminated container \"web\" in pod \"web\" not found",
         ),
         (
-            "/exec/default/web/web",
+            "/proxy/default/web/web",
             404,
             "the server could not find the requested resource",
         ),
