@@ -9,6 +9,7 @@
 //! (the frames of exec and attach).
 
 pub mod canonical;
+pub mod capabilities;
 pub mod channel;
 pub mod codec;
 pub mod cron;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::capabilities::{self, ConfigSource};
 use crate::field::{FieldErrors, Path};
 
 pub mod network;
@@ -23,6 +24,11 @@ pub const DOMAIN: &str = "skiff.dev";
 /// What one container is told by its pod's annotations. None = the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerSettings {
+    /// What its guests read with `wasi:config`.
+    pub config: Option<Vec<ConfigSource>>,
+    /// Bytes and keys up to which its writes may fill the namespace's buckets (`wasi:keyvalue`).
+    pub keyvalue_bytes: Option<u64>,
+    pub keyvalue_keys: Option<u64>,
     /// Where it may connect to.
     pub egress: Option<EgressPolicy>,
     /// Who may connect to it.
@@ -92,6 +98,13 @@ macro_rules! set {
 /// Every setting, by name.
 pub const SETTINGS: &[Setting] = &[
     Setting {
+        name: "config",
+        shape: "list of configmap/NAME and secret/NAME",
+        default: "nothing",
+        doc: "what guests read with `wasi:config`; of a key in several the last wins",
+        parse: set!(Container, config, capabilities::config_sources),
+    },
+    Setting {
         name: "connections",
         shape: "count",
         default: "4096",
@@ -118,6 +131,20 @@ pub const SETTINGS: &[Setting] = &[
         default: "everybody",
         doc: "who may connect to the container",
         parse: set!(Container, ingress, IngressPolicy::parse),
+    },
+    Setting {
+        name: "keyvalue-bytes",
+        shape: "quantity, bytes",
+        default: "64Mi",
+        doc: "bytes up to which writes may fill the namespace's buckets on the node; at most 1Gi",
+        parse: set!(Container, keyvalue_bytes, values::bytes),
+    },
+    Setting {
+        name: "keyvalue-keys",
+        shape: "count",
+        default: "100000",
+        doc: "keys up to which writes may fill the namespace's buckets on the node",
+        parse: set!(Container, keyvalue_keys, values::count),
     },
     Setting {
         name: "kubernetes.io/egress-bandwidth",

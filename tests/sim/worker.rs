@@ -281,6 +281,7 @@ impl Worker {
                     env: Vec::new(),
                     mounts: Vec::new(),
                     resources: Resources::default(),
+                    config: Vec::new(),
                     ports: Vec::new(),
                 };
                 now(runtime.create_container(&spec)).map_err(|error| failed(error.to_string()))
@@ -403,5 +404,6 @@ fn view(state: ContainerState) -> ContainerView {
         exit_code: state.exit_code,
         reason: state.reason,
         message: state.message,
+        ready: state.ready,
     }
 }

@@ -177,7 +177,7 @@ async fn from_reference(
     Ok(Some(String::new()))
 }
 
-fn api_error(error: kube::Error) -> String {
+pub(crate) fn api_error(error: kube::Error) -> String {
     match error {
         kube::Error::Api(answer) => answer.message,
         other => crate::error::chain(&other),

@@ -18,6 +18,7 @@ mod events;
 pub mod eviction;
 mod files;
 mod forward;
+mod guest_config;
 mod hooks;
 mod image_gc;
 mod images;

@@ -47,6 +47,7 @@ fn view(ctx: &Context, pod: &Pod, state: ContainerState) -> ContainerView {
         exit_code: state.exit_code,
         reason: state.reason,
         message,
+        ready: state.ready,
     }
 }
 

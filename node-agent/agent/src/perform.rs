@@ -11,7 +11,7 @@ use skiff_runtime::{ContainerSpec, Image, Resources, Runtime, RuntimeError, Sand
 use crate::context::Context;
 use crate::env::{self, Facts};
 use crate::error::chain;
-use crate::{files, hooks, images, probe, volumes};
+use crate::{files, guest_config, hooks, images, probe, volumes};
 
 /// Kubelet's runtimeRequestTimeout: a runtime that takes longer is treated as not answering.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(120);
@@ -294,6 +294,9 @@ impl Job {
         let env = env::resolve(&self.ctx.objects, &self.pod, &container, &facts)
             .await
             .map_err(config_error)?;
+        let config = guest_config::resolve(&self.ctx.objects, &self.pod, name)
+            .await
+            .map_err(config_error)?;
         let mounts = volumes::mounts(&self.ctx, &self.pod, &container, &env).map_err(config_error)?;
         // A module has no entry point to fall back on: without `command` its argv[0] is the container's name.
         let program = if container.command.is_none() {
@@ -323,6 +326,7 @@ impl Job {
             env,
             mounts,
             resources: resources(&container),
+            config,
             ports: ports
                 .filter_map(|port| u16::try_from(port.container_port).ok())
                 .collect(),

@@ -49,6 +49,13 @@ pub struct ContainerView {
     pub exit_code: i32,
     pub reason: String,
     pub message: String,
+    /// What the container itself says of its readiness; true unless it can and does say otherwise.
+    #[serde(default = "ready")]
+    pub ready: bool,
+}
+
+fn ready() -> bool {
+    true
 }
 
 impl ContainerView {

@@ -186,6 +186,7 @@ impl PodMemory {
             exit_code: START_ERROR_EXIT_CODE,
             reason: START_ERROR_REASON.to_owned(),
             message: message.to_owned(),
+            ready: false,
         };
         state.see(&view, now);
     }

@@ -92,13 +92,14 @@ pub(crate) fn count(memory: &mut ProbeMemory, probe: &Probe, success: bool, now:
     }
 }
 
-/// Running, started, and its readiness probe (if any) succeeds.
+/// Running, started, its readiness probe (if any) succeeds, and it does not say itself that it is not ready.
 pub(crate) fn is_ready(memory: &PodMemory, container: &Container) -> bool {
     let ready = |state: &ContainerMemory| {
-        container.readiness_probe.is_none()
+        let probed = container.readiness_probe.is_none()
             || state
                 .probe(ProbeKind::Readiness)
-                .is_some_and(|probe| probe.result == Some(true))
+                .is_some_and(|probe| probe.result == Some(true));
+        probed && state.current.as_ref().is_some_and(|current| current.ready)
     };
     has_started(memory, container) && memory.container(&container.name).is_some_and(ready)
 }

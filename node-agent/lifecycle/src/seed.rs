@@ -94,5 +94,6 @@ fn view(status: &ContainerStatus, attempt: u32, end: Option<&ContainerStateTermi
         exit_code: end.exit_code,
         reason: end.reason.unwrap_or_default(),
         message: end.message.unwrap_or_default(),
+        ready: true,
     }
 }

@@ -61,7 +61,24 @@ const P3: &[&str] = &[
 ];
 
 /// Interfaces of our own (`wit/`); any 0.1.x of them is accepted.
-const OWN: &[&str] = &["skiff:pod/identity"];
+const OWN: &[&str] = &[
+    "skiff:pod/identity",
+    "skiff:pod/lifecycle",
+    "skiff:pod/readiness",
+    "skiff:pod/resources",
+];
+
+/// Proposals of WASI at the one version that guests use; another version is another interface.
+const DRAFTS: &[&str] = &[
+    "wasi:config/store@0.2.0-rc.1",
+    "wasi:keyvalue/atomics@0.2.0-draft",
+    "wasi:keyvalue/atomics@0.2.0-draft2",
+    "wasi:keyvalue/batch@0.2.0-draft",
+    "wasi:keyvalue/batch@0.2.0-draft2",
+    "wasi:keyvalue/store@0.2.0-draft",
+    "wasi:keyvalue/store@0.2.0-draft2",
+    "wasi:logging/logging@0.1.0-draft",
+];
 
 /// True if an import of this name (`wasi:io/poll@0.2.6`) is provided.
 pub fn provides(name: &str) -> bool {
@@ -69,7 +86,7 @@ pub fn provides(name: &str) -> bool {
         Some((interface, Track::P2)) => P2.contains(&interface),
         Some((interface, Track::P3)) => P3.contains(&interface),
         Some((interface, Track::Own)) => OWN.contains(&interface),
-        None => false,
+        None => DRAFTS.contains(&name),
     }
 }
 
@@ -109,6 +126,8 @@ mod tests {
         assert!(!provides("wasi:http/client@0.3.0-rc-2026-01-01"));
         assert!(provides("skiff:pod/identity@0.1.3") && !is_p3("skiff:pod/identity@0.1.0"));
         assert!(!provides("skiff:pod/identity@0.2.0") && !provides("skiff:pod/devices@0.1.0"));
+        assert!(provides("wasi:config/store@0.2.0-rc.1") && !provides("wasi:config/store@0.2.0"));
+        assert!(!is_p3("wasi:logging/logging@0.1.0-draft"));
         assert!(!provides("wasi:nn/graph@0.2.0") && !provides("wasi:io/poll"));
     }
 }

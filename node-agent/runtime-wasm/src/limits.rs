@@ -84,6 +84,26 @@ pub const LOG_BYTES_PER_SECOND: u64 = 1 << 20;
 pub const LOG_BURST_BYTES: u64 = 8 << 20;
 /// Longest piece of a line in the log; longer lines are cut into partial (`P`) records as containerd does.
 pub const LOG_LINE_BYTES_MAX: usize = 16 << 10;
+/// Characters kept of the context of a `wasi:logging` message, and bytes of the message: the context is repeated on each line.
+pub const LOG_CONTEXT_CHARS_MAX: usize = 64;
+pub const LOG_MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// `wasi:keyvalue`: what all buckets of a namespace hold together on a node, names included, unless the pod says otherwise;
+/// and the bytes that no pod can ask beyond.
+pub const BUCKETS_BYTES: u64 = 64 << 20;
+pub const BUCKETS_KEYS: u64 = 100_000;
+pub const BUCKETS_BYTES_MAX: u64 = 1 << 30;
+/// One name, key and value. A value is held in memory several times on its way to the disk.
+pub const BUCKET_NAME_BYTES_MAX: usize = 64;
+pub const KEY_BYTES_MAX: usize = 1024;
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Values that one call reads together, and keys that it lists.
+pub const READ_BYTES_MAX: usize = 8 << 20;
+pub const KEYS_PER_PAGE: usize = 1000;
+/// Memory for pages of the file, per namespace that uses buckets.
+pub const BUCKETS_CACHE_BYTES: usize = 4 << 20;
+/// Writes that wait for the disk, and that one commit takes: a commit is a wait for the disk however many there are.
+pub const WRITES_QUEUE: usize = 256;
+pub const WRITES_TOGETHER: usize = 64;
 /// A log file is rotated at this size; so many are kept, the current one included (kubelet's defaults).
 pub const LOG_FILE_BYTES_MAX: u64 = 10 << 20;
 pub const LOG_FILES_MAX: u32 = 5;

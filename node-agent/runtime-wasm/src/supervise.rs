@@ -228,7 +228,7 @@ impl Link {
         let told = |pod: &SandboxState| -> Vec<_> {
             pod.containers
                 .iter()
-                .map(|c| (c.name.clone(), c.attempt, c.phase))
+                .map(|c| (c.name.clone(), c.attempt, c.phase, c.ready))
                 .collect()
         };
         let after = pod.as_ref().map(told);
@@ -273,8 +273,8 @@ async fn send(mut writer: OwnedWriteHalf, mut calls: mpsc::Receiver<Request>) {
     }
 }
 
-/// Starts a worker and waits until it listens. It is not tied to us: it goes on when we end.
-pub(crate) async fn start(exe: &Path, args: &WorkerArgs) -> anyhow::Result<()> {
+/// Starts a worker with the file of its namespace's buckets, and waits until it listens. It is not tied to us: it goes on when we end.
+pub(crate) async fn start(exe: &Path, args: &WorkerArgs, buckets: std::fs::File) -> anyhow::Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -284,7 +284,7 @@ pub(crate) async fn start(exe: &Path, args: &WorkerArgs) -> anyhow::Result<()> {
     let mut child = tokio::process::Command::new(exe)
         .args(arguments(args))
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(Stdio::from(buckets))
         .stdout(Stdio::piped())
         .stderr(log)
         .kill_on_drop(false)

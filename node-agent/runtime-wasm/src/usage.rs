@@ -185,6 +185,7 @@ mod tests {
             message: String::new(),
             cpu_nanos: 3,
             memory_bytes: 4,
+            ready: true,
         };
         SandboxState {
             pod_uid: "u".into(),

@@ -3,11 +3,12 @@
 //! It lives in a session of its own and goes on when the agent is gone; whoever connects to its socket next finds
 //! everything as it is. Control runs on the main thread, guests on others ([`executor`]).
 //!
-//! Read on: [`control`] the socket · [`container`] one container · [`http`], [`request`] servers · [`guest`], [`identity`] what
+//! Read on: [`control`] the socket · [`container`] one container · [`http`], [`request`] servers · [`guest`], [`services`] what
 //! a guest finds · [`cpu`], [`turns`], [`memory`], [`logs`], [`storage`], [`net`] its bounds · [`hits`] how often they
 //! were met · [`usage`] what is used · [`exit`] how it ends.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -23,8 +24,10 @@ use cores::Cores;
 use cpu::CpuMeter;
 use executor::Executor;
 use hits::Hits;
+use keyvalue::Buckets;
 use net::PodNet;
 use program::Programs;
+use services::Shared;
 
 mod bounds;
 mod container;
@@ -38,7 +41,7 @@ mod exit;
 mod guest;
 mod hits;
 mod http;
-mod identity;
+mod keyvalue;
 mod log_stream;
 mod logs;
 mod memory;
@@ -49,6 +52,7 @@ mod open_files;
 mod outgoing;
 mod program;
 mod request;
+mod services;
 mod slice;
 mod sockets;
 mod sockets_p3;
@@ -90,10 +94,11 @@ pub(crate) struct Worker {
     denied: Vec<IpAddr>,
     /// Reports of usage made so far.
     reports: AtomicU64,
+    shared: Shared,
 }
 
 impl Worker {
-    fn new(slots: u32, threads: usize, denied: Vec<IpAddr>) -> std::io::Result<Self> {
+    fn new(slots: u32, threads: usize, denied: Vec<IpAddr>, buckets: Option<File>) -> std::io::Result<Self> {
         let changes = Changes(broadcast::Sender::new(limits::EVENTS_QUEUE));
         let executor = Executor::start(threads)?;
         Ok(Self {
@@ -101,9 +106,13 @@ impl Worker {
             programs: Arc::new(Programs::new(slots)),
             executor,
             cores: Cores::new(threads),
-            changes,
             denied,
             reports: AtomicU64::new(0),
+            changes: changes.clone(),
+            shared: Shared {
+                changes,
+                buckets: Arc::new(Buckets::new(buckets)),
+            },
         })
     }
 
@@ -214,7 +223,7 @@ impl Worker {
         let resources = &spec.resources;
         let (limit, request) = (resources.cpu_limit_millis, resources.cpu_request_millis);
         let cpu = CpuMeter::new(self.cores.clone(), limit, request, hits.clone());
-        let container = Container::create(&sandbox, net, hits, cpu, spec, program, self.changes.clone())?;
+        let container = Container::create(&sandbox, net, hits, cpu, spec, program, self.shared.clone())?;
         let mut pods = self.pods();
         let pod = pods
             .get_mut(&uid)

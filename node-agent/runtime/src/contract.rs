@@ -273,6 +273,7 @@ impl Subject {
             env: Vec::new(),
             mounts: Vec::new(),
             resources: Resources::default(),
+            config: Vec::new(),
             ports: Vec::new(),
         }
     }

@@ -241,6 +241,7 @@ impl Runtime for FakeRuntime {
             message: String::new(),
             cpu_nanos: 0,
             memory_bytes: 0,
+            ready: true,
         });
         state.specs.insert(key, spec.clone());
         Ok(())

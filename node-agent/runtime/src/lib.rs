@@ -83,6 +83,9 @@ pub struct ContainerSpec {
     pub env: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
     pub resources: Resources,
+    /// What the pod's `skiff.dev/config` names, for guests that ask for it (`wasi:config`).
+    #[serde(default)]
+    pub config: Vec<(String, String)>,
     /// TCP ports from `ports`, in order. An http component serves on the first (8080 when there is none).
     pub ports: Vec<u16>,
 }
@@ -115,6 +118,13 @@ pub struct ContainerState {
     /// Usage so far, as of the container's last change; [`Runtime::usage`] reads what is used now.
     pub cpu_nanos: u64,
     pub memory_bytes: u64,
+    /// What the container itself says; true unless it can and does say otherwise.
+    #[serde(default = "ready")]
+    pub ready: bool,
+}
+
+fn ready() -> bool {
+    true
 }
 
 /// A pod as a runtime sees it.

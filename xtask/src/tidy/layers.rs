@@ -39,7 +39,8 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "node-agent/runtime-wasm",
         &["skiff-api", "skiff-runtime"],
-        &["etcd-client", "kube", "redb"],
+        // redb: buckets of guests (`wasi:keyvalue`) must survive any crash, and writing a store for that is no small thing.
+        &["etcd-client", "kube"],
     ),
     (
         "control-plane",

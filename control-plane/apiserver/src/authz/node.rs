@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use serde_json::Value;
+use skiff_api::capabilities::{self, ConfigSource};
 use skiff_api::object::{self, list_at, str_at};
 
 use super::rules::Rule;
@@ -104,15 +105,20 @@ impl NodeAuthorizer {
             return no("No Object name found");
         }
         let name = attributes.name.as_str();
+        // A claim's name may be made of two others. All other names stand in the pod as they are, in quotes of their own or
+        // in the annotation for `wasi:config`: those that need escapes are no names.
+        let mentions = match attributes.resource.as_str() {
+            "persistentvolumeclaims" => Vec::new(),
+            "secrets" | "configmaps" => vec![format!("\"{name}\""), source(attributes, name).to_string()],
+            _ => vec![format!("\"{name}\"")],
+        };
         let of_the_node = FieldQuery {
             group: "",
             resource: "pods",
             namespace: &attributes.namespace,
             field: "spec.nodeName",
             value: node,
-            // A claim's name may be made of two others. All other names stand in the pod as they are: those that need
-            // escapes are no names.
-            mention: (attributes.resource != "persistentvolumeclaims").then_some(name),
+            mentions: &mentions,
         };
         if self.lookup.any_by_field(&of_the_node, &|pod| refers(pod, name)) {
             allow()
@@ -216,22 +222,43 @@ fn refers(pod: &Value, name: &str, env_key: &str, env_from_key: &str, volume: &s
         })
 }
 
+/// The object as the annotation `skiff.dev/config` names it.
+fn source(attributes: &Attributes, name: &str) -> ConfigSource {
+    match attributes.resource.as_str() {
+        "secrets" => ConfigSource::Secret(name.to_owned()),
+        _ => ConfigSource::ConfigMap(name.to_owned()),
+    }
+}
+
+fn is_config_source(pod: &Value, wanted: &ConfigSource) -> bool {
+    let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
+    annotations.into_iter().flatten().any(|(key, value)| {
+        capabilities::is_key(key, "config")
+            && value
+                .as_str()
+                .and_then(|value| capabilities::config_sources(value).ok())
+                .is_some_and(|sources| sources.contains(wanted))
+    })
+}
+
 fn refers_to_secret(pod: &Value, name: &str) -> bool {
-    refers(pod, name, "secretKeyRef", "secretRef", "/secret/secretName", "secret")
+    is_config_source(pod, &ConfigSource::Secret(name.to_owned()))
+        || refers(pod, name, "secretKeyRef", "secretRef", "/secret/secretName", "secret")
         || list_at(pod, "/spec/imagePullSecrets")
             .iter()
             .any(|secret| str_at(secret, "/name") == name)
 }
 
 fn refers_to_config_map(pod: &Value, name: &str) -> bool {
-    refers(
-        pod,
-        name,
-        "configMapKeyRef",
-        "configMapRef",
-        "/configMap/name",
-        "configMap",
-    )
+    is_config_source(pod, &ConfigSource::ConfigMap(name.to_owned()))
+        || refers(
+            pod,
+            name,
+            "configMapKeyRef",
+            "configMapRef",
+            "/configMap/name",
+            "configMap",
+        )
 }
 
 fn refers_to_claim(pod: &Value, name: &str) -> bool {

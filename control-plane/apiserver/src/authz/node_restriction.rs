@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use skiff_api::capabilities;
 use skiff_api::object::{self, str_at};
 use skiff_api::status::{ApiResult, ApiStatus, Subject};
 
@@ -128,6 +129,11 @@ fn check_pod(node: &str, request: &AdmissionRequest, lookup: &dyn Lookup) -> Res
                     "kubernetes.io/config.mirror"
                 ));
             }
+            if !config_sources(&request.object).is_empty() {
+                return Err(format!(
+                    "node {node:?} cannot create mirror pods with skiff.dev/config annotations"
+                ));
+            }
             if bound_here(&request.object) {
                 Ok(())
             } else {
@@ -149,16 +155,28 @@ fn check_pod(node: &str, request: &AdmissionRequest, lookup: &dyn Lookup) -> Res
         )),
         (Operation::Update, "status") => {
             let old_labels = request.old.as_deref().map(object::labels).unwrap_or_default();
-            if object::labels(&request.object) == old_labels {
-                Ok(())
-            } else {
-                Err(format!("node {node:?} cannot update labels through pod status"))
+            if object::labels(&request.object) != old_labels {
+                return Err(format!("node {node:?} cannot update labels through pod status"));
             }
+            let nothing = Value::Null;
+            if config_sources(&request.object) != config_sources(request.old.as_deref().unwrap_or(&nothing)) {
+                return Err(format!(
+                    "node {node:?} cannot update skiff.dev/config annotations through pod status"
+                ));
+            }
+            Ok(())
         }
         (operation, _) => Err(format!(
             "unexpected operation {operation:?}, node {node:?} can only create and delete mirror pods"
         )),
     }
+}
+
+/// The annotations that let a node read ConfigMaps and Secrets.
+fn config_sources(pod: &Value) -> Vec<(&String, &Value)> {
+    let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
+    let of_config = |(key, _): &(&String, &Value)| capabilities::is_key(key, "config");
+    annotations.into_iter().flatten().filter(of_config).collect()
 }
 
 /// A token that a node asks for must be bound to a pod that runs there with that ServiceAccount.

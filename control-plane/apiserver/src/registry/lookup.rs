@@ -16,7 +16,8 @@ pub struct FieldQuery<'a> {
     pub namespace: &'a str,
     pub field: &'a str,
     pub value: &'a str,
-    pub mention: Option<&'a str>,
+    /// Texts of which an object's bytes have at least one; none = any object.
+    pub mentions: &'a [String],
 }
 
 /// Read access to every cache, for admission, authorizers and authenticators. Never blocks, may be a moment behind.
@@ -25,8 +26,8 @@ pub trait Lookup: Send + Sync {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>>;
     /// All cached objects, in key order; `namespace` `""` = all namespaces.
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>>;
-    /// Whether `accept` takes one of those whose selectable field (`spec.nodeName`) has this value and, if `mention` is
-    /// given, that contain the JSON string of that text, which must need no escapes. Nothing else is decoded, and nothing
+    /// Whether `accept` takes one of those whose selectable field (`spec.nodeName`) has this value and whose
+    /// JSON has one of the `mentions`, if there are any. Nothing else is decoded, and nothing
     /// after the first that is taken.
     fn any_by_field(&self, query: &FieldQuery<'_>, accept: &dyn Fn(&Value) -> bool) -> bool {
         let pointer = format!("/{}", query.field.replace('.', "/"));
@@ -65,12 +66,11 @@ impl Lookup for Registry {
             return false;
         };
         let namespace = (!query.namespace.is_empty()).then_some(query.namespace);
-        let quoted = query.mention.map(|text| format!("\"{text}\""));
         let may = |object: &CachedObject| {
             object.fields.iter().any(|(f, v)| *f == query.field && v == query.value)
-                && quoted
-                    .as_ref()
-                    .is_none_or(|quoted| std::str::from_utf8(&object.bytes).is_ok_and(|text| text.contains(quoted)))
+                && (query.mentions.is_empty()
+                    || std::str::from_utf8(&object.bytes)
+                        .is_ok_and(|text| query.mentions.iter().any(|mention| text.contains(mention))))
         };
         let objects = resource.cache.list(namespace);
         objects

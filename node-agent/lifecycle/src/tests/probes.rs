@@ -97,3 +97,28 @@ containers:
     "#]]
     .assert_eq(&play(spec, script));
 }
+
+#[test]
+fn a_container_may_say_itself_that_it_is_not_ready() {
+    let spec = "
+containers:
+- name: web
+  image: i
+  readinessProbe: {tcpSocket: {port: 80}}";
+    let script = "0s\n0s image web\n0s probe web readiness ok\n1s unready web\n2s restart\n3s ready web";
+    expect![[r#"
+        0s                             | PrepareVolumes, PullImage web/0, CreateSandbox
+                                        | Pending; web: ContainerCreating
+        0s    image web                | CreateContainer web/0, StartContainer web, Probe web Readiness
+                                        | Running; web: running
+        0s    probe web readiness ok   | 
+                                        | Running ready; web: running  wake 10s
+        1s    unready web              | 
+                                        | Running; web: running  wake 10s
+        2s    restart                  | PrepareVolumes, Probe web Readiness
+                                        | Running; web: running
+        3s    ready web                | 
+                                        | Running ready; web: running
+    "#]]
+    .assert_eq(&play(spec, script));
+}

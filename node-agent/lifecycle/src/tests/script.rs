@@ -154,6 +154,12 @@ impl World {
                 view.finished_at = Some(now);
                 return;
             }
+            [word @ ("ready" | "unready"), name] => {
+                let containers = self.containers.as_mut();
+                let view = containers.and_then(|map| map.get_mut(name));
+                view.expect("the container is there").ready = word == "ready";
+                return;
+            }
             ["lose", ..] => {
                 self.containers = None;
                 return;
@@ -255,6 +261,7 @@ impl World {
                     exit_code: 0,
                     reason: String::new(),
                     message: String::new(),
+                    ready: true,
                 };
                 let containers = self.containers.as_mut().expect("a container is created in a sandbox");
                 containers.insert(container.clone(), view);

@@ -1,10 +1,12 @@
 //! What the runtime keeps: its pods, the links to their workers, and how a worker is found, started, adopted and missed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
 use skiff_runtime::{
     ContainerPhase, ContainerSpec, ContainerState, RuntimeError, SandboxSpec, SandboxState, WakeSender,
 };
@@ -164,10 +166,29 @@ impl Inner {
             threads: self.limits.threads,
             denied: self.limits.denied.clone(),
         };
-        supervise::start(&self.exe, &args)
+        let buckets = self.buckets(namespace).map_err(|error| unavailable(&error))?;
+        supervise::start(&self.exe, &args, buckets)
             .await
             .map_err(|error| unavailable(&error))?;
         self.connect(namespace).await.map_err(|error| unavailable(&error))
+    }
+
+    /// The file of a namespace's buckets (`wasi:keyvalue`). It stays when the worker goes.
+    fn buckets(&self, namespace: &str) -> anyhow::Result<std::fs::File> {
+        let directory = self.data_dir.join("keyvalue");
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .context("make the directory of buckets")?;
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(directory.join(format!("{namespace}.redb")))
+            .context("open the namespace's buckets")
     }
 
     pub(super) fn spec(&self, uid: &str) -> Result<SandboxSpec, RuntimeError> {

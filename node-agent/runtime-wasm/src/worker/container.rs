@@ -20,12 +20,12 @@ use super::exit::Exit;
 use super::guest::Surroundings;
 use super::hits::{Hits, Limit};
 use super::http;
-use super::identity::Identity;
 use super::logs::ContainerLog;
 use super::memory::ContainerMemory;
 use super::mounts::Mounts;
 use super::net::{ContainerNet, PodNet, system_lookup};
 use super::program::Program;
+use super::services::{Parts, Services, Shared};
 use super::stdin::Stdin;
 use super::storage;
 use super::usage::{self, Told, instantiated};
@@ -72,7 +72,7 @@ impl Container {
         cpu: CpuMeter,
         spec: ContainerSpec,
         program: Arc<Program>,
-        changes: Changes,
+        shared: Shared,
     ) -> Result<Self, WireError> {
         let settings = settings_of(&sandbox.annotations, &spec.name);
         let bounds = Bounds::of(&settings);
@@ -80,13 +80,25 @@ impl Container {
         let log = log.map_err(|error| {
             WireError::Create(format!("make the log file in {}: {error}", sandbox.log_dir.display()))
         })?;
+        let log = Arc::new(log);
         let mounts = Mounts::open(&spec.mounts).map_err(WireError::Create)?;
         let memory = Arc::new(ContainerMemory::new(spec.resources.memory_limit_bytes, hits.clone()));
+        let cpu = Arc::new(cpu);
+        let changes = shared.changes.clone();
+        let parts = Parts {
+            sandbox: sandbox.clone(),
+            log: log.clone(),
+            cpu: cpu.clone(),
+            memory: memory.clone(),
+            shared,
+            ready: !program.tells_readiness(),
+        };
+        let services = Services::new(&spec, parts);
         Ok(Self {
             surroundings: Surroundings {
-                identity: Arc::new(Identity::new(sandbox.clone(), &spec)),
+                services: Arc::new(services),
                 spec,
-                log: Arc::new(log),
+                log,
                 memory,
                 net: Arc::new(ContainerNet::new(net, &settings, system_lookup(), hits.clone())),
                 counts: Arc::new(Counts::new(&bounds, hits.clone())),
@@ -95,7 +107,7 @@ impl Container {
                 mounts: Arc::new(mounts),
             },
             program,
-            cpu: Arc::new(cpu),
+            cpu,
             stop: watch::Sender::new(Stop::No),
             status: Mutex::new(Status {
                 phase: ContainerPhase::Created,
@@ -147,6 +159,7 @@ impl Container {
             },
             cpu_nanos: self.cpu.used_nanos(),
             memory_bytes: self.surroundings.memory.used(),
+            ready: self.surroundings.services.lifecycle.is_ready(),
         }
     }
 
@@ -238,6 +251,7 @@ impl Container {
             ContainerPhase::Created => self.finish(Exit::killed()),
             ContainerPhase::Running => {
                 let deadline = Instant::now() + grace;
+                self.surroundings.services.lifecycle.drain();
                 self.stop.send_if_modified(|stop| match stop {
                     // A second stop may shorten the grace, not lengthen it.
                     Stop::By(earlier) if *earlier <= deadline => false,
@@ -285,8 +299,8 @@ impl Container {
                 return Exit::killed();
             }
             stdin.close();
-            // Who does not look at stdin cannot learn of the stop: waiting for it would be waiting for nothing.
-            if !stdin.is_heeded() {
+            // Who looks at neither cannot learn of the stop: waiting for it would be waiting for nothing.
+            if !stdin.is_heeded() && !self.surroundings.services.lifecycle.is_heeded() {
                 return Exit::interrupted();
             }
             deadline = Some(by);

@@ -1,7 +1,8 @@
 //! The worker's main thread: its start, its socket, its end.
 
+use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,6 +46,12 @@ pub(crate) fn run(args: WorkerArgs) -> anyhow::Result<()> {
     runtime.block_on(serve(&args))
 }
 
+/// The file of the namespace's buckets, which the agent gave us as stdin: we have no path to it.
+fn buckets() -> Option<File> {
+    let file = File::from(std::io::stdin().as_fd().try_clone_to_owned().ok()?);
+    file.metadata().is_ok_and(|found| found.is_file()).then_some(file)
+}
+
 /// Every file, socket and log of every guest is a descriptor of this process.
 fn raise_open_files() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
@@ -66,8 +73,9 @@ fn bind(directory: &Path) -> anyhow::Result<UnixListener> {
 }
 
 async fn serve(args: &WorkerArgs) -> anyhow::Result<()> {
-    let worker =
-        Arc::new(Worker::new(args.slots, args.threads, args.denied.clone()).context("start the guests' threads")?);
+    let worker = Arc::new(
+        Worker::new(args.slots, args.threads, args.denied.clone(), buckets()).context("start the guests' threads")?,
+    );
     let listener = bind(&args.dir)?;
     // One byte tells the agent that we listen.
     let _ = std::io::stdout()

@@ -14,13 +14,13 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::bounds::Bounds;
 use super::counts::{Counts, Taken};
 use super::hits::Hits;
-use super::identity::{self, Identity};
 use super::log_stream::LogStream;
 use super::logs::{ContainerLog, Stream};
 use super::memory::{ContainerMemory, InstanceMemory};
 use super::mounts::{self, GuestMounts, Mounts};
 use super::net::{self, ContainerNet};
 use super::outgoing::Outgoing;
+use super::services::{self, Services, keyvalue};
 use super::sockets::{HasPodSockets, Lookups, PodSockets};
 use super::stdin::Stdin;
 use crate::limits;
@@ -35,7 +35,7 @@ pub(crate) struct Guest {
     net: Arc<ContainerNet>,
     pub(super) taken: Arc<Taken>,
     lookups: Lookups,
-    identity: Arc<Identity>,
+    services: Arc<Services>,
     mounts: Arc<Mounts>,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Surroundings {
     pub(crate) bounds: Bounds,
     pub(crate) counts: Arc<Counts>,
     pub(crate) hits: Arc<Hits>,
-    pub(crate) identity: Arc<Identity>,
+    pub(crate) services: Arc<Services>,
     pub(crate) mounts: Arc<Mounts>,
 }
 
@@ -116,7 +116,7 @@ impl Surroundings {
             net: self.net.clone(),
             taken,
             lookups: Lookups::new(),
-            identity: self.identity.clone(),
+            services: self.services.clone(),
             mounts: self.mounts.clone(),
         };
         let mut store = Store::new(engine, guest);
@@ -169,13 +169,23 @@ impl WasiView for Guest {
 }
 
 impl Guest {
-    pub(super) fn identity(&mut self) -> &Identity {
-        &self.identity
+    pub(super) fn services(&mut self) -> &Services {
+        &self.services
     }
 
     pub(super) fn mounts(&mut self) -> GuestMounts<'_> {
         GuestMounts {
             mounts: &self.mounts,
+            table: &mut self.table,
+        }
+    }
+
+    pub(super) fn buckets(&mut self) -> keyvalue::View<'_> {
+        keyvalue::View {
+            access: keyvalue::Access {
+                buckets: &self.services.buckets,
+                quota: self.services.quota,
+            },
             table: &mut self.table,
         }
     }
@@ -227,7 +237,7 @@ pub(crate) fn linker(engine: &Engine, p3: bool) -> wasmtime::Result<Linker> {
     mounts::add_to_linker(&mut linker, p3)?;
     linker.allow_shadowing(false);
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    identity::add_to_linker(&mut linker)?;
+    services::add_to_linker(&mut linker)?;
     if p3 {
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::guest::{self, CoreGuest, CoreLinker, Guest, Linker};
+use super::services::lifecycle;
 use super::ticker::ticker;
 use crate::engine::{self, Flavour};
 use crate::inspect::Kind;
@@ -25,6 +26,17 @@ pub(crate) enum Program {
     CommandP3(wasmtime_wasi::p3::bindings::CommandPre<Guest>),
     Http(ProxyPre<Guest>),
     HttpP3(ServicePre<Guest>),
+}
+
+impl Program {
+    /// A command that tells itself when it is ready.
+    pub(crate) fn tells_readiness(&self) -> bool {
+        match self {
+            Self::Command(pre) => lifecycle::tells_readiness(pre.instance_pre().component()),
+            Self::CommandP3(pre) => lifecycle::tells_readiness(pre.instance_pre().component()),
+            Self::Core(_) | Self::Http(_) | Self::HttpP3(_) => false,
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,8 @@ use crate::authz::{Attributes, Authorizer, Decision};
 async fn nodes_reach_their_own_and_nothing_else() {
     let objects = Arc::new(Objects::default());
     let pod = |name: &str, node: &str| {
-        json!({"metadata": {"name": name, "namespace": "a"}, "spec": {
+        let annotations = json!({"config.skiff.dev/c": format!("secret/conf-{name}, configmap/map-{name}")});
+        json!({"metadata": {"name": name, "namespace": "a", "annotations": annotations}, "spec": {
             "nodeName": node, "serviceAccountName": format!("sa-{name}"),
             "imagePullSecrets": [{"name": format!("pull-{name}")}],
             "initContainers": [{"envFrom": [{"configMapRef": {"name": format!("cm-{name}")}}]}],
@@ -33,6 +34,12 @@ async fn nodes_reach_their_own_and_nothing_else() {
         ("get", "", "secrets", "a", "pull-p1", "", true),
         ("get", "", "secrets", "a", "env-p1", "", true),
         ("watch", "", "secrets", "a", "vol-p1", "", true),
+        ("get", "", "secrets", "a", "conf-p1", "", true),
+        ("get", "", "configmaps", "a", "map-p1", "", true),
+        ("get", "", "configmaps", "a", "conf-p1", "", false),
+        ("get", "", "secrets", "a", "conf-p2", "", false),
+        ("get", "", "secrets", "b", "conf-p1", "", false),
+        ("get", "", "secrets", "a", "conf-p", "", false),
         ("get", "", "secrets", "a", "vol-p2", "", false),
         ("get", "", "secrets", "b", "vol-p1", "", false),
         ("list", "", "secrets", "a", "", "", false),
