@@ -283,6 +283,7 @@ impl Worker {
                     resources: Resources::default(),
                     config: Vec::new(),
                     ports: Vec::new(),
+                    stdin: Default::default(),
                 };
                 now(runtime.create_container(&spec)).map_err(|error| failed(error.to_string()))
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use skiff_lifecycle::{Action, Outcome, PodEvent, PodMemory, spec, texts};
-use skiff_runtime::{ContainerSpec, Image, Resources, Runtime, RuntimeError, SandboxSpec};
+use skiff_runtime::{ContainerSpec, Image, Resources, Runtime, RuntimeError, SandboxSpec, StdinMode};
 
 use crate::context::Context;
 use crate::env::{self, Facts};
@@ -330,6 +330,11 @@ impl Job {
             ports: ports
                 .filter_map(|port| u16::try_from(port.container_port).ok())
                 .collect(),
+            stdin: match (container.stdin, container.stdin_once) {
+                (Some(true), Some(true)) => StdinMode::Once,
+                (Some(true), _) => StdinMode::Open,
+                _ => StdinMode::Silent,
+            },
         })
     }
 

@@ -196,6 +196,15 @@ impl ContainerMemory {
         self.probes.get(&kind)
     }
 
+    /// Whether a look tells more than that an attempt has ended which we knew to have ended.
+    pub(crate) fn is_news(&self, view: &ContainerView) -> bool {
+        let known = |current: &ContainerView| current.attempt > view.attempt || current.has_exited();
+        !self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.attempt >= view.attempt && known(current))
+    }
+
     /// A look at the container. An older attempt, or one that we know has ended, changes nothing.
     pub(crate) fn see(&mut self, view: &ContainerView, now: Timestamp) {
         match &self.current {

@@ -126,7 +126,15 @@ impl Plan<'_> {
             Sandbox::Absent | Sandbox::Unknown => Vec::new(),
         };
         for view in &views {
-            self.memory.container_mut(&view.name).see(view, self.now);
+            let container = self.memory.container_mut(&view.name);
+            if container.is_news(view)
+                && view.has_exited()
+                && view.exit_code == texts::TRAPPED
+                && !view.message.is_empty()
+            {
+                self.events.push(texts::trapped(&view.name, &view.message));
+            }
+            container.see(view, self.now);
         }
         for (name, container) in &mut self.memory.containers {
             let Some(current) = container.current.as_mut().filter(|current| !current.has_exited()) else {

@@ -134,6 +134,21 @@ pub fn unhealthy(container: &str, kind: ProbeKind, output: &str) -> PodEvent {
     event(EventKind::Warning, "Unhealthy", message, Some(container))
 }
 
+/// Exit code of a module that trapped, and of a program that aborted.
+pub const TRAPPED: i32 = 134;
+/// Lines of a trap's message that an event shows: the cause and the innermost frames. The container's status and log have all.
+const TRAP_LINES: usize = 8;
+/// Longest message of an event.
+const EVENT_CHARS_MAX: usize = 1024;
+
+/// `message` is the container's: cause first, then the backtrace.
+pub fn trapped(container: &str, message: &str) -> PodEvent {
+    let lines: Vec<&str> = message.lines().take(TRAP_LINES).map(str::trim).collect();
+    let text = format!("Container {container} trapped: {}", lines.join("; "));
+    let text = text.chars().take(EVENT_CHARS_MAX).collect();
+    event(EventKind::Warning, "Trapped", text, Some(container))
+}
+
 pub fn crash_back_off(container: &str, pod: &str) -> PodEvent {
     let message = format!("Back-off restarting failed container {container} in pod {pod}");
     event(EventKind::Warning, "BackOff", message, Some(container))

@@ -23,6 +23,13 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// It runs to its end; the others serve.
+    pub(crate) fn is_command(self) -> bool {
+        matches!(self, Self::CoreP1 | Self::CliComponent | Self::CliComponentP3)
+    }
+}
+
+impl Kind {
     /// Serves requests instead of running to an end.
     pub fn is_http(self) -> bool {
         matches!(self, Self::HttpComponent | Self::HttpComponentP3)

@@ -23,6 +23,7 @@ mod inspect;
 pub mod limits;
 mod protocol;
 mod runtime;
+mod session;
 mod supervise;
 mod usage;
 mod worker;

@@ -1,6 +1,6 @@
 //! What agent and worker say to each other: frames of a 4-byte little-endian length and JSON, over a Unix socket.
 //!
-//! The worker greets with everything it runs; then answers and changes follow in one order, so that the agent's picture
+//! The agent says first what the connection is for. One of control is greeted with everything that runs; then answers and changes follow in one order, so that the agent's picture
 //! of the worker is right whenever an answer arrives.
 
 use std::net::IpAddr;
@@ -13,9 +13,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::engine::Flavour;
 use crate::inspect::Kind;
 use crate::limits;
+use crate::session::Open;
 
 /// Grows whenever an older worker would misunderstand; such a worker is ended by the agent instead of adopted.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 /// Name of the socket in the worker's directory.
 pub(crate) const SOCKET: &str = "control.sock";
 
@@ -27,6 +28,15 @@ pub(crate) struct Artifact {
     pub(crate) sha256: String,
     pub(crate) kind: Kind,
     pub(crate) p3: bool,
+}
+
+/// First on every connection, by the agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Hello {
+    /// Calls and changes, as here.
+    Control,
+    /// One `exec` or `attach`: [`session`](crate::session).
+    Session(Box<Open>),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,7 +100,7 @@ pub(crate) struct Request {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// First on every connection, and again when changes were lost: everything that runs.
+    /// First on a connection of control, and again when changes were lost: everything that runs.
     All {
         protocol: u32,
         pid: u32,
@@ -169,6 +179,8 @@ pub(crate) enum WireError {
     Create(String),
     Start(String),
     NotFound(String),
+    /// It would be over a bound of the worker.
+    Busy(String),
 }
 
 impl From<WireError> for RuntimeError {
@@ -179,6 +191,7 @@ impl From<WireError> for RuntimeError {
             WireError::Create(why) => Self::Create { why },
             WireError::Start(why) => Self::Start { why },
             WireError::NotFound(what) => Self::NotFound { what },
+            WireError::Busy(why) => Self::Unavailable { why },
         }
     }
 }

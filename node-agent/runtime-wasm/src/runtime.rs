@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use skiff_runtime::{
-    ContainerSpec, Image, PullCredentials, Runtime, RuntimeError, SandboxSpec, SandboxState, Usage, WakeSender,
+    ContainerSpec, Image, PullCredentials, Runtime, RuntimeError, SandboxSpec, SandboxState, StreamIo, Usage,
+    WakeSender,
 };
 
 use crate::compile::Compiler;
@@ -19,10 +20,12 @@ use crate::images::pull::{Puller, parse};
 use crate::images::source::ArtifactSource;
 use crate::limits;
 use crate::protocol::Call;
+use crate::session::What;
 use crate::supervise::CallError;
 use inner::{Inner, Pod, now};
 
 mod inner;
+mod stream;
 
 /// What the runtime is made with.
 pub struct WasmConfig {
@@ -258,6 +261,14 @@ impl Runtime for WasmRuntime {
             }
         }
         Ok(all)
+    }
+
+    async fn exec(&self, uid: &str, container: &str, command: &[String], io: StreamIo) -> Result<i32, RuntimeError> {
+        self.0.exec(uid, container, command, io).await
+    }
+
+    async fn attach(&self, uid: &str, container: &str, io: StreamIo) -> Result<(), RuntimeError> {
+        self.0.session(uid, container, What::Attach, io).await.map(drop)
     }
 
     async fn list(&self) -> Result<Vec<SandboxState>, RuntimeError> {

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::limits;
-use crate::protocol::{self, Call, Message, PROTOCOL, Request, SOCKET, WireError, WorkerArgs};
+use crate::protocol::{self, Call, Hello, Message, PROTOCOL, Request, SOCKET, WireError, WorkerArgs};
 use crate::usage::Picture;
 
 /// Calls that wait to be written to one worker.
@@ -90,9 +90,7 @@ impl Link {
         wake: WakeSender,
         died: impl FnOnce(BTreeMap<String, SandboxState>) + Send + 'static,
     ) -> anyhow::Result<(Arc<Self>, Greeting)> {
-        let handle = std::fs::File::open(dir).context("open the worker's directory")?;
-        let path = format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd());
-        let stream = UnixStream::connect(path).await.context("connect to the worker")?;
+        let stream = dial(dir, &Hello::Control).await?;
         let pid = stream
             .peer_cred()
             .ok()
@@ -239,6 +237,17 @@ impl Link {
         };
         before.as_ref().map(told) != after
     }
+}
+
+/// Connects to the worker of this directory, and says what for. Errors: nobody listens.
+pub(crate) async fn dial(dir: &Path, hello: &Hello) -> anyhow::Result<UnixStream> {
+    let handle = std::fs::File::open(dir).context("open the worker's directory")?;
+    let path = format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd());
+    let mut stream = UnixStream::connect(path).await.context("connect to the worker")?;
+    protocol::write(&mut stream, hello)
+        .await
+        .context("write to the worker")?;
+    Ok(stream)
 }
 
 /// Why a call did not succeed.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use skiff_runtime::{ContainerPhase, ContainerSpec, SandboxSpec, SandboxState};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use crate::limits;
 use crate::protocol::{Artifact, Call, WireError};
@@ -26,7 +26,7 @@ use executor::Executor;
 use hits::Hits;
 use keyvalue::Buckets;
 use net::PodNet;
-use program::Programs;
+use program::{Program, Programs};
 use services::Shared;
 
 mod bounds;
@@ -41,6 +41,8 @@ mod exit;
 mod guest;
 mod hits;
 mod http;
+mod inside;
+mod instances;
 mod keyvalue;
 mod log_stream;
 mod logs;
@@ -53,11 +55,14 @@ mod outgoing;
 mod program;
 mod request;
 mod services;
+mod shell;
 mod slice;
 mod sockets;
 mod sockets_p3;
 mod stdin;
 mod storage;
+mod stream;
+mod taps;
 mod ticker;
 mod turns;
 mod usage;
@@ -95,6 +100,7 @@ pub(crate) struct Worker {
     /// Reports of usage made so far.
     reports: AtomicU64,
     shared: Shared,
+    sessions: Arc<Semaphore>,
 }
 
 impl Worker {
@@ -113,6 +119,7 @@ impl Worker {
                 changes,
                 buckets: Arc::new(Buckets::new(buckets)),
             },
+            sessions: Arc::new(Semaphore::new(stream::SESSIONS_MAX)),
         })
     }
 
@@ -192,6 +199,16 @@ impl Worker {
         self.pods().remove(uid);
     }
 
+    /// Loads a module, unless it is loaded already.
+    async fn program(&self, artifact: Artifact) -> Result<Arc<Program>, WireError> {
+        if let Some(program) = self.programs.loaded(&artifact) {
+            return Ok(program);
+        }
+        let programs = self.programs.clone();
+        let loading = tokio::task::spawn_blocking(move || programs.load(&artifact));
+        loading.await.map_err(|error| WireError::Create(error.to_string()))?
+    }
+
     async fn create_container(&self, spec: ContainerSpec, artifact: Artifact) -> Result<(), WireError> {
         let missing = || WireError::NotFound(format!("sandbox of pod {}", spec.pod_uid));
         let (sandbox, net, hits) = {
@@ -211,14 +228,7 @@ impl Worker {
             let hits = pod.hits.entry(spec.name.clone()).or_default().clone();
             (pod.sandbox.clone(), pod.net.clone(), hits)
         };
-        let program = match self.programs.loaded(&artifact) {
-            Some(program) => program,
-            None => {
-                let programs = self.programs.clone();
-                let loading = tokio::task::spawn_blocking(move || programs.load(&artifact));
-                loading.await.map_err(|error| WireError::Create(error.to_string()))??
-            }
-        };
+        let program = self.program(artifact).await?;
         let (uid, name) = (spec.pod_uid.clone(), spec.name.clone());
         let resources = &spec.resources;
         let (limit, request) = (resources.cpu_limit_millis, resources.cpu_request_millis);

@@ -275,6 +275,7 @@ impl Subject {
             resources: Resources::default(),
             config: Vec::new(),
             ports: Vec::new(),
+            stdin: Default::default(),
         }
     }
 

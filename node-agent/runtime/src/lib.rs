@@ -17,7 +17,7 @@ pub mod io;
 pub mod usage;
 
 pub use error::RuntimeError;
-pub use io::{StreamIo, TerminalSize};
+pub use io::{BoxRead, BoxWrite, StreamIo, TerminalSize};
 pub use usage::{ContainerUsage, Figures, HostUsage, Usage};
 
 /// Says "look again at the pod with this uid". Bounded; a full channel means that a look is due anyway.
@@ -88,6 +88,21 @@ pub struct ContainerSpec {
     pub config: Vec<(String, String)>,
     /// TCP ports from `ports`, in order. An http component serves on the first (8080 when there is none).
     pub ports: Vec<u16>,
+    /// `stdin` and `stdinOnce`.
+    #[serde(default)]
+    pub stdin: StdinMode,
+}
+
+/// What those who attach may write to the container's stdin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StdinMode {
+    /// Nothing: it is open and silent.
+    #[default]
+    Silent,
+    /// It stays open when they leave.
+    Open,
+    /// It ends with the first of them.
+    Once,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -43,6 +43,25 @@ fn a_crashing_container_waits_longer_each_time_and_is_forgiven_after_ten_minutes
 }
 
 #[test]
+fn a_trap_is_told_once_with_its_backtrace() {
+    expect![[r#"
+        0s                             | PrepareVolumes, PullImage web/0, CreateSandbox
+                                        | Pending; web: ContainerCreating
+        0s    image web                | CreateContainer web/0, StartContainer web
+                                        | Running ready; web: running
+        1s    trap web 134             | ! Trapped Container web trapped: wasm trap: unreachable; error while executing; 0: 0x1b - web!boom, RemoveSandbox, RemoveVolumes
+                                        | Failed; web: Error 134
+        2s    restart                  | 
+                                        | Failed; web: Error 134
+        3s    look                     | 
+                                        | Failed; web: Error 134
+    "#]].assert_eq(&play(
+        &spec("Never"),
+        "0s\n0s image web\n1s trap web 134\n2s restart\n3s look",
+    ));
+}
+
+#[test]
 fn on_failure_restarts_failures_only() {
     let script = "0s\n0s image web\n1s exit web 3\n1s image web\n2s exit web 0\n3s look";
     expect![[r#"

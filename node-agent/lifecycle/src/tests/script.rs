@@ -142,7 +142,7 @@ impl World {
                     output: result.to_owned(),
                 }
             }
-            ["exit", name, code] => {
+            ["exit" | "trap", name, code] => {
                 let now = self.now;
                 let view = self
                     .containers
@@ -151,6 +151,9 @@ impl World {
                     .expect("the container is there");
                 view.phase = ContainerPhase::Exited;
                 view.exit_code = code.parse().unwrap();
+                if command.starts_with("trap") {
+                    view.message = "wasm trap: unreachable\nerror while executing\n    0: 0x1b - web!boom\n".into();
+                }
                 view.finished_at = Some(now);
                 return;
             }

@@ -10,6 +10,7 @@ use skiff_runtime::{ContainerPhase, ContainerSpec, ContainerState, Figures, Sand
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Changes;
 use super::bounds::Bounds;
@@ -52,6 +53,10 @@ pub(crate) struct Container {
     pub(crate) program: Arc<Program>,
     pub(crate) cpu: Arc<CpuMeter>,
     pub(crate) stop: watch::Sender<Stop>,
+    /// The guest's own, fed by who attaches.
+    pub(crate) stdin: Stdin,
+    /// Cancelled once it has exited.
+    pub(crate) ended: CancellationToken,
     status: Mutex<Status>,
     task: Mutex<Option<JoinHandle<()>>>,
     told: Mutex<Told>,
@@ -105,10 +110,14 @@ impl Container {
                 bounds,
                 hits,
                 mounts: Arc::new(mounts),
+                instances: Arc::default(),
+                session: None,
             },
             program,
             cpu,
             stop: watch::Sender::new(Stop::No),
+            stdin: Stdin::default(),
+            ended: CancellationToken::new(),
             status: Mutex::new(Status {
                 phase: ContainerPhase::Created,
                 started_at: 0,
@@ -241,6 +250,7 @@ impl Container {
             status.finished_at = now().max(status.started_at);
             status.exit = exit;
         }
+        self.ended.cancel();
         self.changes.pod(&self.spec().pod_uid);
     }
 
@@ -275,8 +285,11 @@ impl Container {
     }
 
     async fn run_command(self: Arc<Self>) -> Exit {
-        let stdin = Stdin::default();
-        let guest = metered(self.cpu.clone(), self.call_command(stdin.clone()));
+        let stdin = self.stdin.clone();
+        let guest = metered(
+            self.cpu.clone(),
+            run_program(&self.program, &self.surroundings, stdin.clone()),
+        );
         tokio::pin!(guest);
         let mut stop = self.stop.subscribe();
         let mut deadline = None;
@@ -306,41 +319,41 @@ impl Container {
             deadline = Some(by);
         }
     }
+}
 
-    /// Instantiates and runs to the end of `main`.
-    async fn call_command(&self, stdin: Stdin) -> Exit {
-        match self.try_command(stdin).await {
-            Ok(Ok(())) => Exit::code(0),
-            Ok(Err(())) => Exit::code(1),
-            Err(error) => {
-                self.surroundings.hits.count_error(&error);
-                Exit::from_error(&error)
-            }
+/// Instantiates a command and runs it to the end of its `main`.
+pub(crate) async fn run_program(program: &Program, surroundings: &Surroundings, stdin: Stdin) -> Exit {
+    match try_program(program, surroundings, stdin).await {
+        Ok(Ok(())) => Exit::code(0),
+        Ok(Err(())) => Exit::code(1),
+        Err(error) => {
+            surroundings.hits.count_error(&error);
+            Exit::from_error(&error)
         }
     }
+}
 
-    async fn try_command(&self, stdin: Stdin) -> wasmtime::Result<Result<(), ()>> {
-        match &*self.program {
-            Program::Core(pre) => {
-                let mut store = self.surroundings.core_store(pre.module().engine(), stdin)?;
-                let instance = instantiated(pre.instantiate_async(&mut store)).await?;
-                let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
-                start.call_async(&mut store, ()).await.map(Ok)
-            }
-            Program::Command(pre) => {
-                let mut store = self.surroundings.store(pre.engine(), Some(stdin))?;
-                let command = instantiated(pre.instantiate_async(&mut store)).await?;
-                command.wasi_cli_run().call_run(&mut store).await
-            }
-            Program::CommandP3(pre) => {
-                let mut store = self.surroundings.store(pre.engine(), Some(stdin))?;
-                let command = instantiated(pre.instantiate_async(&mut store)).await?;
-                store
-                    .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
-                    .await?
-            }
-            Program::Http(_) | Program::HttpP3(_) => Err(wasmtime::Error::msg("a server is not a command")),
+async fn try_program(program: &Program, surroundings: &Surroundings, stdin: Stdin) -> wasmtime::Result<Result<(), ()>> {
+    match program {
+        Program::Core(pre) => {
+            let mut store = surroundings.core_store(pre.module().engine(), stdin)?;
+            let instance = instantiated(pre.instantiate_async(&mut store)).await?;
+            let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+            start.call_async(&mut store, ()).await.map(Ok)
         }
+        Program::Command(pre) => {
+            let mut store = surroundings.store(pre.engine(), Some(stdin))?;
+            let command = instantiated(pre.instantiate_async(&mut store)).await?;
+            command.wasi_cli_run().call_run(&mut store).await
+        }
+        Program::CommandP3(pre) => {
+            let mut store = surroundings.store(pre.engine(), Some(stdin))?;
+            let command = instantiated(pre.instantiate_async(&mut store)).await?;
+            store
+                .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
+                .await?
+        }
+        Program::Http(_) | Program::HttpP3(_) => Err(wasmtime::Error::msg("a server is not a command")),
     }
 }
 

@@ -10,10 +10,11 @@ use anyhow::Context;
 use rustix::process::{Resource, Rlimit};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::timeout;
 
-use super::Worker;
+use super::{Worker, stream};
 use crate::limits;
-use crate::protocol::{self, About, Message, PROTOCOL, Request, SOCKET, WorkerArgs};
+use crate::protocol::{self, About, Hello, Message, PROTOCOL, Request, SOCKET, WorkerArgs};
 
 /// Answers that wait to be written to one agent.
 const ANSWERS_QUEUE: usize = 1024;
@@ -105,7 +106,13 @@ async fn serve(args: &WorkerArgs) -> anyhow::Result<()> {
 }
 
 /// One agent's connection. Its end changes nothing for the guests.
-async fn converse(worker: Arc<Worker>, stream: UnixStream, namespace: String) {
+async fn converse(worker: Arc<Worker>, mut stream: UnixStream, namespace: String) {
+    let hello = timeout(limits::WORKER_START_DEADLINE, protocol::read::<Hello>(&mut stream)).await;
+    match hello {
+        Ok(Ok(Some(Hello::Control))) => {}
+        Ok(Ok(Some(Hello::Session(open)))) => return stream::serve(worker, stream, *open).await,
+        _ => return,
+    }
     let changes = worker.changes.0.subscribe();
     let (mut reader, writer) = stream.into_split();
     let (answers, answers_rx) = mpsc::channel(ANSWERS_QUEUE);

@@ -51,6 +51,11 @@ impl Counts {
         }
     }
 
+    /// Open files, sockets, outgoing calls.
+    pub(crate) fn in_use(&self) -> [usize; 3] {
+        [&self.files, &self.sockets, &self.outgoing].map(|allowance| allowance.used.load(Ordering::Relaxed))
+    }
+
     fn take(&self, allowance: &Allowance) -> bool {
         let taken = allowance.take();
         if !taken {

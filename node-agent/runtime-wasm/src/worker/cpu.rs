@@ -22,6 +22,8 @@ use crate::limits;
 thread_local! {
     /// The guest polled last on this thread left off because of a tick and can go on.
     static INTERRUPTED: Cell<bool> = const { Cell::new(false) };
+    /// CPU clock of this thread when it was last charged, for threads that work for one container only.
+    static CHARGED_UP_TO: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Tells the poll that is under way that its guest was interrupted. Called from the epoch callback.
@@ -88,6 +90,14 @@ impl CpuMeter {
 
     pub(crate) fn used_nanos(&self) -> u64 {
         self.used_nanos.load(Ordering::Relaxed)
+    }
+
+    /// Charges what the calling thread, which is not a guest's, used since it was last charged. Returns how long it must
+    /// wait before it goes on.
+    pub(crate) fn charge_thread(&self) -> Option<Duration> {
+        let now = thread_nanos();
+        self.charge(now.saturating_sub(CHARGED_UP_TO.replace(now)));
+        self.debt()
     }
 
     fn charge(&self, nanos: u64) {

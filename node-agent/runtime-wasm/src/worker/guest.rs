@@ -14,6 +14,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::bounds::Bounds;
 use super::counts::{Counts, Taken};
 use super::hits::Hits;
+use super::instances::{Instances, Live};
 use super::log_stream::LogStream;
 use super::logs::{ContainerLog, Stream};
 use super::memory::{ContainerMemory, InstanceMemory};
@@ -23,6 +24,7 @@ use super::outgoing::Outgoing;
 use super::services::{self, Services, keyvalue};
 use super::sockets::{HasPodSockets, Lookups, PodSockets};
 use super::stdin::Stdin;
+use super::stream::output::SessionOutput;
 use crate::limits;
 
 /// Store data of a component.
@@ -70,6 +72,9 @@ pub(crate) struct Surroundings {
     pub(crate) hits: Arc<Hits>,
     pub(crate) services: Arc<Services>,
     pub(crate) mounts: Arc<Mounts>,
+    pub(crate) instances: Arc<Instances>,
+    /// Where the output goes in place of the log: for a debug component, the client.
+    pub(crate) session: Option<SessionOutput>,
 }
 
 impl Surroundings {
@@ -79,9 +84,13 @@ impl Surroundings {
             true => wasi.arg(self.module_name()),
             false => wasi.args(&self.spec.args),
         };
+        match &self.session {
+            None => wasi
+                .stdout(LogStream::new(self.log.clone(), Stream::Stdout))
+                .stderr(LogStream::new(self.log.clone(), Stream::Stderr)),
+            Some(session) => wasi.stdout(session.stdout()).stderr(session.stderr()),
+        };
         wasi.envs(&self.spec.env)
-            .stdout(LogStream::new(self.log.clone(), Stream::Stdout))
-            .stderr(LogStream::new(self.log.clone(), Stream::Stderr))
             .max_random_size(limits::RANDOM_BYTES_MAX)
             .allow_tcp(true)
             .allow_udp(true)
@@ -100,6 +109,15 @@ impl Surroundings {
         last.split(':').next().filter(|name| !name.is_empty()).unwrap_or("main")
     }
 
+    /// A server's instance says later what it does.
+    fn instance_memory(&self, is_command: bool) -> InstanceMemory {
+        let live = self.instances.add();
+        if is_command {
+            live.does(self.spec.args.join(" "));
+        }
+        InstanceMemory::new(self.memory.clone(), live)
+    }
+
     /// A store for one instance of a component.
     pub(crate) fn store(&self, engine: &Engine, stdin: Option<Stdin>) -> wasmtime::Result<Store<Guest>> {
         let mut http = WasiHttpCtx::new();
@@ -107,12 +125,13 @@ impl Surroundings {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::RESOURCES_MAX);
         let taken = Arc::new(Taken::new(self.counts.clone()));
+        let is_command = stdin.is_some();
         let guest = Guest {
             wasi: self.wasi(stdin, &taken).build(),
             http,
             table,
             outgoing: Outgoing::new(self.net.clone(), self.counts.clone()),
-            memory: InstanceMemory::new(self.memory.clone()),
+            memory: self.instance_memory(is_command),
             net: self.net.clone(),
             taken,
             lookups: Lookups::new(),
@@ -135,7 +154,7 @@ impl Surroundings {
         }
         let guest = CoreGuest {
             wasi: wasi.build_p1(),
-            memory: InstanceMemory::new(self.memory.clone()),
+            memory: self.instance_memory(true),
             taken,
             open_files: 0,
             hits: self.hits.clone(),
@@ -148,15 +167,33 @@ impl Surroundings {
 }
 
 /// Interrupts at every tick: the guest's future yields, is charged, and goes on when its turn comes.
-fn bound<T: 'static>(store: &mut Store<T>) {
+fn bound<T: Inspected + 'static>(store: &mut Store<T>) {
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|_| {
+    store.epoch_deadline_callback(|store| {
+        store.data().live().interrupted(&store);
         super::cpu::interrupted();
         // The kernel's turn as well: it looks for threads that have waited longer than their share every 4 ms only.
         std::thread::yield_now();
         Ok(UpdateDeadline::Yield(1))
     });
     store.set_hostcall_fuel(limits::HOSTCALL_FUEL);
+}
+
+/// Store data that is on the list of live instances.
+trait Inspected {
+    fn live(&self) -> &Live;
+}
+
+impl Inspected for Guest {
+    fn live(&self) -> &Live {
+        &self.memory.live
+    }
+}
+
+impl Inspected for CoreGuest {
+    fn live(&self) -> &Live {
+        &self.memory.live
+    }
 }
 
 impl WasiView for Guest {
@@ -171,6 +208,11 @@ impl WasiView for Guest {
 impl Guest {
     pub(super) fn services(&mut self) -> &Services {
         &self.services
+    }
+
+    /// Says which request the instance answers, to who looks at it.
+    pub(super) fn answers(&self, request: String) {
+        self.memory.live.does(request);
     }
 
     pub(super) fn mounts(&mut self) -> GuestMounts<'_> {

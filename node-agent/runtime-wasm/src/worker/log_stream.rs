@@ -36,6 +36,7 @@ impl LogStream {
     }
 
     pub(super) fn accept(&self, bytes: &[u8]) {
+        self.log.taps.write(self.stream, bytes);
         let mut pending = self.pending.lock().expect("no panic happens while a line is held");
         let mut lines: Vec<(&[u8], bool)> = Vec::new();
         let joined;

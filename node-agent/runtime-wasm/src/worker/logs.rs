@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::bounds::Bounds;
 use super::hits::{Hits, Limit};
+use super::taps::Taps;
 use crate::limits;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) struct ContainerLog {
     rate: u64,
     burst: u64,
     state: Mutex<State>,
+    /// Who is attached.
+    pub(crate) taps: Arc<Taps>,
     hits: Arc<Hits>,
 }
 
@@ -78,6 +81,7 @@ impl ContainerLog {
             rate: bounds.log_rate,
             burst: bounds.log_burst,
             state: Mutex::new(state),
+            taps: Arc::default(),
             hits,
         })
     }
@@ -143,8 +147,9 @@ impl ContainerLog {
         state.size = 0;
     }
 
-    /// Says how many lines were dropped since the last record, and closes the file.
+    /// Says how many lines were dropped since the last record, and closes the file. Who is attached sees the end.
     pub(crate) fn finish(&self) {
+        self.taps.close();
         let mut state = self.state.lock().expect("no panic happens while a log is held");
         if state.dropped > 0 {
             let text = format!(

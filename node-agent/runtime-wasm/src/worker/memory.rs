@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::ResourceLimiter;
 
+use super::instances::Live;
+
 use super::hits::{Hits, Limit};
 use crate::limits;
 
@@ -67,28 +69,31 @@ pub(crate) struct InstanceMemory {
     charged: u64,
     /// Last granted growth, taken back when the engine could not make it.
     last: u64,
+    pub(super) live: Live,
 }
 
 impl InstanceMemory {
-    pub(crate) fn new(container: Arc<ContainerMemory>) -> Self {
+    pub(crate) fn new(container: Arc<ContainerMemory>, live: Live) -> Self {
         container.instances.fetch_add(1, Ordering::Relaxed);
         Self {
             container,
             charged: 0,
             last: 0,
+            live,
         }
     }
 
-    fn grow(&mut self, bytes: u64) -> wasmtime::Result<bool> {
+    fn grow(&mut self, bytes: u64) -> wasmtime::Result<()> {
         self.container.charge(bytes)?;
         self.charged += bytes;
         self.last = bytes;
-        Ok(true)
+        Ok(())
     }
 
     fn take_back(&mut self) {
         let bytes = std::mem::take(&mut self.last);
         self.charged -= bytes;
+        self.live.grew_not();
         self.container.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -106,7 +111,9 @@ impl ResourceLimiter for InstanceMemory {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        self.grow(desired.saturating_sub(current) as u64)
+        self.grow(desired.saturating_sub(current) as u64)?;
+        self.live.grew(false, current as u64, desired as u64);
+        Ok(true)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -118,7 +125,9 @@ impl ResourceLimiter for InstanceMemory {
         if desired > limits::TABLE_ELEMENTS_MAX || maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        self.grow(desired.saturating_sub(current) as u64 * limits::TABLE_ELEMENT_BYTES)
+        self.grow(desired.saturating_sub(current) as u64 * limits::TABLE_ELEMENT_BYTES)?;
+        self.live.grew(true, current as u64, desired as u64);
+        Ok(true)
     }
 
     fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -139,13 +148,14 @@ impl ResourceLimiter for InstanceMemory {
 
 #[cfg(test)]
 mod tests {
+    use super::super::instances::Instances;
     use super::*;
 
     #[test]
     fn all_instances_of_a_container_share_its_limit() {
         let container = Arc::new(ContainerMemory::new(Some(3 * 65536), Arc::default()));
-        let mut first = InstanceMemory::new(container.clone());
-        let mut second = InstanceMemory::new(container.clone());
+        let mut first = InstanceMemory::new(container.clone(), Arc::<Instances>::default().add());
+        let mut second = InstanceMemory::new(container.clone(), Arc::<Instances>::default().add());
         assert!(first.memory_growing(0, 65536, None).expect("fits"));
         assert!(second.memory_growing(0, 2 * 65536, None).expect("fits"));
         let error = first.table_growing(0, 1, None).expect_err("one element too many");
@@ -163,7 +173,10 @@ mod tests {
 
     #[test]
     fn a_modules_own_maximum_is_not_an_out_of_memory() {
-        let mut memory = InstanceMemory::new(Arc::new(ContainerMemory::new(Some(10), Arc::default())));
+        let mut memory = InstanceMemory::new(
+            Arc::new(ContainerMemory::new(Some(10), Arc::default())),
+            Arc::<Instances>::default().add(),
+        );
         assert!(!memory.memory_growing(0, 65536, Some(100)).expect("refused quietly"));
     }
 }

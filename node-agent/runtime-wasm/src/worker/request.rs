@@ -118,7 +118,7 @@ async fn run(
     let container = server.container.clone();
     let allowed = container.surroundings.bounds.request_deadline;
     let deadline = Instant::now() + allowed;
-    let line = format!("{} {}", request.method(), request.uri().path());
+    let line = line(&request);
     let failing = FailOnDrop(progress.clone());
     let guest = metered(container.cpu.clone(), call(&server, request, &answers));
     tokio::pin!(guest);
@@ -167,6 +167,11 @@ async fn run(
     answers.give(Err(status));
 }
 
+/// A request as logs and listings name it.
+fn line(request: &Request<Incoming>) -> String {
+    format!("{} {}", request.method(), request.uri().path())
+}
+
 async fn call(server: &Server, request: Request<Incoming>, answers: &Answers) -> wasmtime::Result<()> {
     match &*server.container.program {
         Program::Http(pre) => call_p2(server, pre, request, answers).await,
@@ -183,6 +188,7 @@ async fn call_p2(
     answers: &Answers,
 ) -> wasmtime::Result<()> {
     let mut store = server.container.surroundings.store(pre.engine(), None)?;
+    store.data().answers(line(&request));
     let scheme = Scheme::Http;
     let request = store.data_mut().http().new_incoming_request(scheme, request)?;
     // The library drops the sender unused if the guest sets no response; ours is kept for saying why.
@@ -221,6 +227,7 @@ async fn call_p3(
     answers: &Answers,
 ) -> wasmtime::Result<()> {
     let mut store = server.container.surroundings.store(pre.engine(), None)?;
+    store.data().answers(line(&request));
     let service = instantiated(pre.instantiate_async(&mut store)).await?;
     let request = with_authority(request);
     store

@@ -1,7 +1,7 @@
 //! Ephemeral storage: bytes in a container's writable mounts and logs, measured while it runs, against
 //! `limits.ephemeral-storage`. Over it the container is ended, as kubelet evicts; kubelet looks every ten seconds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::exit::Exit;
@@ -17,28 +17,32 @@ pub(crate) async fn watch(surroundings: &Surroundings) -> Exit {
     let Some(limit) = surroundings.spec.resources.ephemeral_storage_limit_bytes else {
         return std::future::pending().await;
     };
-    let writable: Vec<_> = surroundings
-        .spec
-        .mounts
-        .iter()
-        .filter(|m| !m.read_only)
-        .map(|m| m.host_path.clone())
-        .collect();
+    let writable = writable(surroundings);
     loop {
         tokio::time::sleep(MEASURE_INTERVAL).await;
         let mounts = writable.clone();
-        let measured = tokio::task::spawn_blocking(move || {
-            let mut left = ENTRIES_MAX;
-            mounts
-                .iter()
-                .map(|path| bytes_in(path, &mut left))
-                .fold(0, u64::saturating_add)
-        });
+        let measured = tokio::task::spawn_blocking(move || sum(&mounts));
         let used = measured.await.unwrap_or(0).saturating_add(surroundings.log.bytes());
         if used > limit {
             return Exit::evicted(limit);
         }
     }
+}
+
+/// Bytes in use now. Blocks.
+pub(crate) fn used(surroundings: &Surroundings) -> u64 {
+    sum(&writable(surroundings)).saturating_add(surroundings.log.bytes())
+}
+
+fn writable(surroundings: &Surroundings) -> Vec<PathBuf> {
+    let mounts = surroundings.spec.mounts.iter().filter(|mount| !mount.read_only);
+    mounts.map(|mount| mount.host_path.clone()).collect()
+}
+
+fn sum(directories: &[PathBuf]) -> u64 {
+    let mut left = ENTRIES_MAX;
+    let sizes = directories.iter().map(|path| bytes_in(path, &mut left));
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Bytes allocated under a directory, links not followed.

@@ -50,6 +50,23 @@ pub fn heeds_stdin() -> Vec<u8> {
     )
 }
 
+/// Writes to stdout what it reads from stdin, to its end.
+pub fn echoes() -> Vec<u8> {
+    let read = r#"(import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))"#;
+    command(
+        &format!("{read} {WRITE}"),
+        r#"(func (export "_start")
+            (loop $again
+                (i32.store (i32.const 0) (i32.const 1024))
+                (i32.store (i32.const 4) (i32.const 4096))
+                (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 32)))
+                (if (i32.load (i32.const 32)) (then
+                    (i32.store (i32.const 4) (i32.load (i32.const 32)))
+                    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 36)))
+                    (br $again)))))"#,
+    )
+}
+
 pub fn prints(text: &str) -> Vec<u8> {
     let escaped = text.replace('\n', "\\n");
     command(
@@ -157,7 +174,7 @@ pub fn traps() -> Vec<u8> {
 }
 
 pub fn spins() -> Vec<u8> {
-    command("", r#"(func (export "_start") (loop $l (br $l)))"#)
+    command("", r#"(func $spinning (export "_start") (loop $l (br $l)))"#)
 }
 
 pub fn overflows_stack() -> Vec<u8> {
