@@ -150,14 +150,14 @@ pub const SETTINGS: &[Setting] = &[
         name: "kubernetes.io/egress-bandwidth",
         shape: "quantity, bits per second",
         default: "unlimited",
-        doc: "bytes from the pod, over HTTP and sockets",
+        doc: "checked, but not enforced: traffic from the pod is not shaped",
         parse: set!(Pod, egress_bandwidth, values::bandwidth),
     },
     Setting {
         name: "kubernetes.io/ingress-bandwidth",
         shape: "quantity, bits per second",
         default: "unlimited",
-        doc: "bytes to the pod, over HTTP and sockets",
+        doc: "checked, but not enforced: traffic to the pod is not shaped",
         parse: set!(Pod, ingress_bandwidth, values::bandwidth),
     },
     Setting {

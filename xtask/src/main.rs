@@ -3,7 +3,13 @@
 mod bench;
 mod check;
 mod demo;
+mod docs;
 mod guests;
+#[path = "../../node-agent/runtime-wasm/src/limits.rs"]
+#[allow(dead_code, reason = "the table needs a part of it")]
+mod limits;
+#[path = "../../node-agent/runtime-wasm/src/limits_table.rs"]
+mod limits_table;
 mod setup;
 mod shell;
 mod tests;
@@ -26,6 +32,8 @@ enum Command {
     Check,
     /// The repository's own rules: layers, file sizes, paths in documents
     Tidy,
+    /// Write the generated tables of docs/wasm.md
+    Docs,
     /// Unit, contract and end-to-end tests; arguments go to cargo nextest
     Test {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -50,6 +58,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Check => check::run(),
         Command::Tidy => tidy::run(),
+        Command::Docs => docs::run(),
         Command::Test { arguments } => tests::run(&arguments),
         Command::Setup => setup::run(),
         Command::Demo => demo::run(),

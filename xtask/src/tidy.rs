@@ -16,6 +16,7 @@ pub fn run() -> Result<()> {
     complaints.extend(layers::check(&root)?);
     complaints.extend(sizes::check(&root)?);
     complaints.extend(documents::check(&root)?);
+    complaints.extend(crate::docs::check(&root)?);
     if complaints.is_empty() {
         eprintln!("tidy: nothing to complain about");
         return Ok(());

@@ -21,6 +21,7 @@ mod engine;
 pub mod images;
 mod inspect;
 pub mod limits;
+pub mod limits_table;
 mod protocol;
 mod runtime;
 mod session;

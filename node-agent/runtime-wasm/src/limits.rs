@@ -1,16 +1,4 @@
-//! Every bound of this runtime, each with its reason and, where there is one, the pod field that it comes from.
-//!
-//! | what | pod field | over it |
-//! |---|---|---|
-//! | memory: all memories and tables of the container | `resources.limits.memory` | ended: 137, `OOMKilled` |
-//! | CPU time | `resources.limits.cpu` | throttled |
-//! | CPU share when cores are short | `resources.requests.cpu` | waits its turn |
-//! | bytes in writable mounts and logs | `resources.limits.ephemeral-storage` | ended: 137, `Evicted` |
-//! | log rate | – (`LOG_BYTES_PER_SECOND`) | lines dropped, a marker says how many |
-//! | open files, sockets, streams | – (`HANDLES_MAX`, `RESOURCES_MAX`) | error to the guest |
-//! | bytes passed per host call | – (`HOSTCALL_FUEL`) | trap |
-//! | one request | – (`REQUEST_DEADLINE`) | 504, instance dropped |
-//! | requests at once | – (`REQUESTS_AT_ONCE`, `REQUESTS_WAITING`) | 503 with Retry-After |
+//! Every bound of this runtime, each with its reason. `limits_table.rs` says of each what it bounds and what happens over it.
 
 use std::time::Duration;
 

@@ -23,7 +23,6 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
     complaints.extend(unexplained_dependencies(root)?);
     complaints.extend(bare_examples(root)?);
     complaints.extend(unlinked_documents(root)?);
-    complaints.extend(drifted_limits(root)?);
     Ok(complaints)
 }
 
@@ -75,68 +74,6 @@ fn unlinked_documents(root: &Path) -> Result<Vec<String>> {
     Ok(complaints)
 }
 
-const LIMITS: &str = "node-agent/runtime-wasm/src/limits.rs";
-
-/// Rows of the table of limits in docs/wasm.md, `| … | `NAME` = VALUE | … |`, that are not what the code says. The value
-/// is the constant's text, with `_` left out.
-fn drifted_limits(root: &Path) -> Result<Vec<String>> {
-    let code = std::fs::read_to_string(root.join(LIMITS)).with_context(|| format!("read {LIMITS}"))?;
-    let document = std::fs::read_to_string(root.join("docs/wasm.md")).context("read docs/wasm.md")?;
-    Ok(limit_complaints(&code, &document))
-}
-
-fn limit_complaints(code: &str, document: &str) -> Vec<String> {
-    let mut complaints = Vec::new();
-    // What the module's own table says of pod fields, the document repeats word for word.
-    for row in code.lines().filter_map(|line| line.strip_prefix("//! | ")) {
-        if row.contains("`resources.") && !document.contains(row) {
-            complaints.push(format!("docs/wasm.md: lacks the row of {LIMITS}: | {row}"));
-        }
-    }
-    let mut stated = 0;
-    for (index, line) in document.lines().enumerate() {
-        for (name, value) in statements(line) {
-            stated += 1;
-            if constant(code, name).as_deref() != Some(value) {
-                let actual = constant(code, name).unwrap_or_else(|| "no such constant".to_owned());
-                complaints.push(format!(
-                    "docs/wasm.md:{}: `{name} = {value}`, but {LIMITS} says: {actual}",
-                    index + 1
-                ));
-            }
-        }
-    }
-    if stated == 0 {
-        complaints.push("docs/wasm.md: states no limit as `NAME = VALUE`".to_owned());
-    }
-    complaints
-}
-
-/// `NAME = VALUE` in back quotes.
-fn statements(line: &str) -> impl Iterator<Item = (&str, &str)> {
-    line.split('`')
-        .skip(1)
-        .step_by(2)
-        .filter_map(|word| word.split_once(" = "))
-        .filter(|(name, _)| {
-            name.chars()
-                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-        })
-}
-
-/// The value of a constant as its source has it, `_` between digits left out and `Duration::from_` shortened away.
-fn constant(code: &str, name: &str) -> Option<String> {
-    let (_, rest) = code.split_once(&format!("pub const {name}: "))?;
-    let (value, _) = rest.split_once(" = ")?.1.split_once(';')?;
-    Some(
-        value
-            .replace('_', "")
-            .replace("Duration::from", "")
-            .trim_matches('"')
-            .to_owned(),
-    )
-}
-
 /// A word that reads as a path of the repository: has a slash, no spaces, placeholders or leading slash, and names a
 /// Rust, Markdown, TOML or data file or ends in a slash.
 fn is_path(word: &str) -> bool {
@@ -166,7 +103,7 @@ fn unexplained_dependencies(root: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{constant, is_path, limit_complaints};
+    use super::is_path;
 
     #[test]
     fn paths_are_told_from_other_code() {
@@ -175,21 +112,5 @@ mod tests {
         assert!(!is_path("apps/v1"));
         assert!(!is_path("/registry/pods/"));
         assert!(!is_path("a/{b}.rs"));
-    }
-
-    #[test]
-    fn limits_that_drifted_are_found() {
-        let code = "//! | memory | `resources.limits.memory` | ended |\n\
-                    pub const A_MAX: u64 = 256 << 20;\npub const WAIT: Duration = Duration::from_secs(1_0);\n";
-        assert_eq!(constant(code, "WAIT").as_deref(), Some("secs(10)"));
-        let row = "| memory | `resources.limits.memory` | ended |";
-        assert!(limit_complaints(code, &format!("{row}\n`A_MAX = 256 << 20` `WAIT = secs(10)`")).is_empty());
-        assert_eq!(limit_complaints(code, &format!("{row}\n`A_MAX = 1`")).len(), 1);
-        assert_eq!(limit_complaints(code, &format!("{row}\n`B_MAX = 1`")).len(), 1);
-        assert_eq!(
-            limit_complaints(code, "`A_MAX = 256 << 20`").len(),
-            1,
-            "the row is missing"
-        );
     }
 }

@@ -120,6 +120,19 @@ mod tests {
     }
 
     #[test]
+    fn every_limit_that_is_counted_has_a_row_in_the_table() {
+        use crate::limits_table::{OF_PODS, OF_THE_RUNTIME};
+        let rows: Vec<_> = OF_PODS.iter().chain(OF_THE_RUNTIME).map(|row| row.metric).collect();
+        for limit in Limit::ALL {
+            assert!(rows.contains(&limit.name()), "{limit:?} has no row");
+        }
+        let names: Vec<_> = Limit::ALL.iter().map(|limit| limit.name()).collect();
+        for metric in rows.into_iter().filter(|metric| !metric.is_empty()) {
+            assert!(names.contains(&metric), "{metric} is no limit");
+        }
+    }
+
+    #[test]
     fn an_error_tells_its_limit_however_deep_it_is() {
         let of = |error: wasmtime::Error| Limit::of(&error.context("while running"));
         assert_eq!(of(ResourceTableError::Full.into()), Some(Limit::Handles));
