@@ -47,6 +47,8 @@ pub struct ContainerSettings {
     pub request_queue: Option<u64>,
     /// Handles of one instance: resources, streams, futures, tasks.
     pub handles: Option<u64>,
+    /// Requests that one instance serves, one after another.
+    pub instance_reuse: Option<u64>,
     /// Time of one request.
     pub request_deadline: Option<Duration>,
     /// Log bytes per second.
@@ -131,6 +133,13 @@ pub const SETTINGS: &[Setting] = &[
         default: "everybody",
         doc: "who may connect to the container",
         parse: set!(Container, ingress, IngressPolicy::parse),
+    },
+    Setting {
+        name: "instance-reuse",
+        shape: "count",
+        default: "1",
+        doc: "requests that one instance of a server serves, one after another",
+        parse: set!(Container, instance_reuse, values::positive),
     },
     Setting {
         name: "keyvalue-bytes",

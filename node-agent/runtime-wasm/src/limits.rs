@@ -100,6 +100,8 @@ pub const LOG_FILES_MAX: u32 = 5;
 pub const REQUESTS_AT_ONCE: usize = 64;
 /// Requests that wait for their turn; beyond it the answer is 503.
 pub const REQUESTS_WAITING: usize = 512;
+/// An instance that waits this long for its next request is ended.
+pub const WARM_IDLE: Duration = Duration::from_secs(10);
 /// Seconds in Retry-After of a 503.
 pub const RETRY_AFTER_SECONDS: &str = "1";
 /// Wall time of one request from its first byte to the end of its guest.

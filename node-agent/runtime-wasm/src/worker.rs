@@ -66,6 +66,7 @@ mod taps;
 mod ticker;
 mod turns;
 mod usage;
+mod warm;
 
 pub(crate) use usage::INSTANTIATION_MICROS;
 

@@ -18,9 +18,26 @@ use tokio::net::TcpStream;
 
 /// Starts a server of this module and waits until it runs.
 async fn serve(node: &Node, subject: &mut Subject, uid: &str, module: Vec<u8>, memory: Option<u64>) -> IpAddr {
+    serve_with(node, subject, uid, module, memory, &[]).await
+}
+
+/// The same, with annotations.
+async fn serve_with(
+    node: &Node,
+    subject: &mut Subject,
+    uid: &str,
+    module: Vec<u8>,
+    memory: Option<u64>,
+    annotations: &[(&str, &str)],
+) -> IpAddr {
     subject.ip = node.ip();
     let image = node.registry.push(uid, module);
-    subject.runtime.create_sandbox(&subject.sandbox(uid)).await.unwrap();
+    let mut sandbox = subject.sandbox(uid);
+    let annotations = annotations
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()));
+    sandbox.annotations.extend(annotations);
+    subject.runtime.create_sandbox(&sandbox).await.unwrap();
     let mut spec = subject.container(uid, "web", 0, &image).await;
     spec.ports = vec![8080];
     spec.resources.memory_limit_bytes = memory;
@@ -74,6 +91,28 @@ async fn a_server_answers_and_each_request_has_an_instance_of_its_own() {
         0,
         "idle servers hold no instance"
     );
+}
+
+#[tokio::test]
+async fn an_instance_serves_as_many_requests_as_asked_unless_it_fails() {
+    let node = Node::new();
+    let mut subject = node.runtime().await;
+    // Counts its requests, and traps at the third.
+    let module = guests::server(
+        "(if (i32.eq (i32.load (i32.const 1000)) (i32.const 2)) (then unreachable))
+        (i32.store (i32.const 1000) (i32.add (i32.load (i32.const 1000)) (i32.const 1)))",
+        "",
+    );
+    let mut answers = Vec::new();
+    for reuse in ["2", "9"] {
+        let annotations = [("skiff.dev/instance-reuse", reuse)];
+        let uid = format!("reuse-{reuse}");
+        let ip = serve_with(&node, &mut subject, &uid, module.clone(), None, &annotations).await;
+        for _ in 0..6 {
+            answers.push(get(ip).await.0.as_u16());
+        }
+    }
+    assert_eq!(answers, [200, 200, 200, 200, 200, 200, 200, 200, 500, 200, 200, 500]);
 }
 
 #[tokio::test]

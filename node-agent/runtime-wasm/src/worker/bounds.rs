@@ -20,6 +20,8 @@ pub(crate) struct Bounds {
     /// Waiting for their turn.
     pub(crate) request_queue: usize,
     pub(crate) request_deadline: Duration,
+    /// That one instance serves, one after another.
+    pub(crate) requests_per_instance: u64,
     /// Of one instance: resources, streams, futures, tasks.
     pub(crate) handles: usize,
     /// Bytes per second, and how many may be saved up.
@@ -40,6 +42,7 @@ impl Bounds {
             requests: count(settings.requests, limits::REQUESTS_AT_ONCE),
             request_queue: count(settings.request_queue, limits::REQUESTS_WAITING),
             request_deadline: settings.request_deadline.unwrap_or(limits::REQUEST_DEADLINE),
+            requests_per_instance: settings.instance_reuse.unwrap_or(1),
             handles: count(settings.handles, limits::HANDLES_MAX),
             log_rate,
             log_burst: log_rate.saturating_mul(limits::LOG_BURST_BYTES / limits::LOG_BYTES_PER_SECOND),

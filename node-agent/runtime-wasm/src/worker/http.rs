@@ -24,6 +24,8 @@ use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::WasiBody;
+use wasmtime_wasi_http::p2::bindings::Proxy;
+use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::container::{Container, Stop};
 use super::executor::Executor;
@@ -31,6 +33,7 @@ use super::exit::Exit;
 use super::guest::Surroundings;
 use super::hits::Limit;
 use super::request;
+use super::warm::Warm;
 use crate::limits;
 use crate::protocol::WireError;
 
@@ -43,6 +46,8 @@ pub(super) struct Server {
     pub(super) container: Arc<Container>,
     turns: Arc<Semaphore>,
     waiting: AtomicUsize,
+    pub(super) warm: Warm<Proxy>,
+    pub(super) warm_p3: Warm<Service>,
     connections: TaskTracker,
     /// No new requests; connections end after the one at hand.
     draining: CancellationToken,
@@ -84,6 +89,8 @@ pub(super) async fn run(container: Arc<Container>, listener: std::net::TcpListen
         container: container.clone(),
         turns: Arc::new(Semaphore::new(container.surroundings.bounds.requests)),
         waiting: AtomicUsize::new(0),
+        warm: Warm::new(container.surroundings.bounds.requests_per_instance),
+        warm_p3: Warm::new(container.surroundings.bounds.requests_per_instance),
         connections: TaskTracker::new(),
         draining: CancellationToken::new(),
         killed: CancellationToken::new(),
@@ -93,6 +100,8 @@ pub(super) async fn run(container: Arc<Container>, listener: std::net::TcpListen
     let mut stop = container.stop.subscribe();
     let mut exit = tokio::select! {
         () = accept(&server, &listener, &executor) => Exit::code(0),
+        () = server.warm.expire() => Exit::code(0),
+        () = server.warm_p3.expire() => Exit::code(0),
         Some(exit) = fatal_rx.recv() => exit,
         _ = stop.wait_for(|stop| *stop != Stop::No) => Exit::code(0),
     };

@@ -24,6 +24,7 @@ use super::hits::Limit;
 use super::http::{Server, plain};
 use super::program::Program;
 use super::usage::instantiated;
+use super::warm::Instance;
 use crate::limits;
 
 /// Shared by a request's guest and the body of its response.
@@ -187,27 +188,39 @@ async fn call_p2(
     request: Request<Incoming>,
     answers: &Answers,
 ) -> wasmtime::Result<()> {
-    let mut store = server.container.surroundings.store(pre.engine(), None)?;
+    let mut instance = match server.warm.take() {
+        Some(instance) => instance,
+        None => {
+            let mut store = server.container.surroundings.store(pre.engine(), None)?;
+            let exports = instantiated(pre.instantiate_async(&mut store)).await?;
+            Instance::new(store, exports)
+        }
+    };
+    let store = &mut instance.store;
     store.data().answers(line(&request));
     let scheme = Scheme::Http;
     let request = store.data_mut().http().new_incoming_request(scheme, request)?;
     // The library drops the sender unused if the guest sets no response; ours is kept for saying why.
     let (sender, mut set) = oneshot::channel();
     let outparam = store.data_mut().http().new_response_outparam(sender)?;
-    let proxy = instantiated(pre.instantiate_async(&mut store)).await?;
-    let handler = proxy.wasi_http_incoming_handler();
-    let guest = handler.call_handle(&mut store, request, outparam);
-    tokio::pin!(guest);
-    let result = tokio::select! {
-        biased;
-        response = &mut set => {
-            forward(answers, response.ok());
-            guest.await
+    let handler = instance.exports.wasi_http_incoming_handler();
+    {
+        let guest = handler.call_handle(store, request, outparam);
+        tokio::pin!(guest);
+        tokio::select! {
+            biased;
+            response = &mut set => {
+                forward(answers, response.ok());
+                guest.await?;
+            }
+            result = &mut guest => {
+                forward(answers, set.try_recv().ok());
+                result?;
+            }
         }
-        result = &mut guest => result,
-    };
-    forward(answers, set.try_recv().ok());
-    result
+    }
+    server.warm.give(instance);
+    Ok(())
 }
 
 /// Passes on what the guest set, once.
@@ -226,11 +239,19 @@ async fn call_p3(
     request: Request<Incoming>,
     answers: &Answers,
 ) -> wasmtime::Result<()> {
-    let mut store = server.container.surroundings.store(pre.engine(), None)?;
-    store.data().answers(line(&request));
-    let service = instantiated(pre.instantiate_async(&mut store)).await?;
+    let mut instance = match server.warm_p3.take() {
+        Some(instance) => instance,
+        None => {
+            let mut store = server.container.surroundings.store(pre.engine(), None)?;
+            let exports = instantiated(pre.instantiate_async(&mut store)).await?;
+            Instance::new(store, exports)
+        }
+    };
+    instance.store.data().answers(line(&request));
+    let service = &instance.exports;
     let request = with_authority(request);
-    store
+    instance
+        .store
         .run_concurrent(async |accessor| {
             let (request, sent) = accessor.with(|mut store| {
                 let (request, sent) = p3::Request::from_http(store.get().http().hooks, request);
@@ -251,9 +272,11 @@ async fn call_p3(
             let response = response.map(|body| Ending { body, _ended: ended }.boxed_unsync());
             answers.give(Ok(response));
             let _ = body_ended.await;
-            Ok(())
+            Ok::<(), wasmtime::Error>(())
         })
-        .await?
+        .await??;
+    server.warm_p3.give(instance);
+    Ok(())
 }
 
 /// WASI 0.3 takes scheme and authority from the URI, which HTTP/1.1 leaves to the Host header.
