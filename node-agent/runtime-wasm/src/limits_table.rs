@@ -98,6 +98,8 @@ pub const OF_PODS: &[Row] = rows! {
         in_tests!("limits", "requests_over_the_limit_wait_in_the_queue");
     "requests that wait", "skiff.dev/request-queue", || l::REQUESTS_WAITING.to_string(), "503 with Retry-After", "requests",
         in_tests!("limits", "requests_over_the_limit_and_the_queue_are_answered_503");
+    "requests of one instance, one after another", "skiff.dev/instance-reuse", || "1".to_owned(), "the next has a new instance", "",
+        in_tests!("servers", "an_instance_serves_as_many_requests_as_asked_unless_it_fails");
     "time of one request", "skiff.dev/request-deadline", || seconds(l::REQUEST_DEADLINE), "504, instance dropped", "request-deadline",
         in_tests!("limits", "a_request_over_its_deadline_is_answered_504");
     "handles of an instance: resources, streams, futures, tasks", "skiff.dev/handles", || l::HANDLES_MAX.to_string(), "trap", "handles", "";
@@ -129,7 +131,8 @@ pub const OF_THE_RUNTIME: &[Row] = rows! {
         || format!("{}, {}, {}", l::CORE_INSTANCES_PER_COMPONENT, l::MEMORIES_PER_COMPONENT, l::TABLES_PER_COMPONENT), "refused", "", "";
     "open files, sockets, streams of one instance", "", || l::RESOURCES_MAX.to_string(), "error to the guest, or trap", "handles",
         in_tests!("commands", "open_files_are_bounded");
-    "bytes handed over in one host call", "", || bytes(l::HOSTCALL_FUEL as u64), "trap", "host-call-bytes", "";
+    "bytes handed over in one host call", "", || bytes(l::HOSTCALL_FUEL as u64), "trap; preview 1: `nomem`", "host-call-bytes",
+        in_tests!("hostile", "giant_arguments_are_refused");
     "bytes of randomness per call", "", || bytes(l::RANDOM_BYTES_MAX), "trap", "", "";
     "one key, one value of a bucket", "", || format!("{}, {}", bytes(l::KEY_BYTES_MAX as u64), bytes(l::VALUE_BYTES_MAX as u64)), "error to the guest", "",
         in_worker!("keyvalue/tests", "a_full_quota_refuses_growth_whole_and_lets_shrink");
@@ -138,7 +141,8 @@ pub const OF_THE_RUNTIME: &[Row] = rows! {
         in_worker!("services/logging", "each_line_says_level_and_context");
     "time after the client has its response", "", || seconds(l::AFTER_RESPONSE), "instance dropped, when the client is gone", "", "";
     "time for the headers of a request", "", || seconds(l::HEADER_DEADLINE), "connection closed", "", "";
-    "header fields of a message", "", || bytes(l::FIELDS_BYTES_MAX as u64), "error to the guest", "", "";
+    "header fields of a message", "", || bytes(l::FIELDS_BYTES_MAX as u64), "trap; WASI 0.3: error to the guest", "",
+        in_tests!("hostile", "header_fields_are_bounded");
     "outgoing HTTP: connecting, TLS included", "", || seconds(l::OUTGOING_CONNECT_DEADLINE), "error to the guest", "", "";
     "outgoing HTTP: waiting for bytes", "", || seconds(l::OUTGOING_READ_DEADLINE), "error to the guest", "", "";
     "live instances of a namespace on a node (fewer if `vm.max_map_count` is low)", "",
@@ -154,9 +158,14 @@ pub const FAULTS: &[Fault] = &[
     Fault { id: "G4", what: "stack overflow", tests: &[in_tests!("commands", "a_trap_ends_with_134_and_its_backtrace_in_message_and_log")] },
     Fault { id: "G5", what: "handle exhaustion: files, sockets", tests: &[in_tests!("commands", "open_files_are_bounded"), in_tests!("limits", "open_files_are_as_many_as_the_pod_says"), in_worker!("sockets/tests", "sockets_are_counted_over_all_instances_accepted_ones_too")] },
     Fault { id: "G6", what: "stdout flood", tests: &[in_tests!("commands", "a_log_flood_is_bounded_and_said"), in_worker!("logs", "a_huge_line_is_cut_into_partial_records")] },
+    Fault { id: "G8", what: "big bodies", tests: &[in_tests!("hostile", "a_response_that_nobody_reads_is_not_kept"), in_tests!("hostile", "a_request_body_that_the_guest_does_not_read_is_not_taken"), in_tests!("hostile", "a_large_request_body_goes_through_in_pieces")] },
+    Fault { id: "G10", what: "storm of host calls", tests: &[in_tests!("hostile", "a_storm_of_host_calls_is_charged_to_its_guest")] },
     Fault { id: "G12", what: "DNS rebinding", tests: &[in_worker!("outgoing/tests", "a_rebound_name_is_checked_where_it_points_and_pinned_there"), in_worker!("sockets/tests", "only_granted_names_are_looked_up_and_they_grant_nothing_protected")] },
     Fault { id: "G13", what: "loopback, link-local, metadata, node and API addresses", tests: &[in_worker!("net/tests", "metadata_loopback_and_node_addresses_cannot_be_reached"), in_worker!("outgoing/tests", "protected_addresses_are_refused_by_number_and_by_name"), in_worker!("sockets/tests", "protected_and_foreign_addresses_are_refused_before_a_packet_is_sent")] },
     Fault { id: "G15", what: "trap in the start function", tests: &[in_tests!("commands", "a_trap_ends_with_134_and_its_backtrace_in_message_and_log")] },
+    Fault { id: "G17", what: "tens of thousands of header fields", tests: &[in_tests!("hostile", "header_fields_are_bounded")] },
+    Fault { id: "G18", what: "giant arguments", tests: &[in_tests!("hostile", "giant_arguments_are_refused")] },
+    Fault { id: "G19", what: "sleep of a hundred years, a million things to wait for", tests: &[in_tests!("hostile", "a_sleep_of_a_hundred_years_can_be_stopped"), in_tests!("hostile", "giant_arguments_are_refused")] },
     Fault { id: "G23", what: "memory of a previous instance", tests: &[in_tests!("servers", "a_server_answers_and_each_request_has_an_instance_of_its_own")] },
     Fault { id: "G24", what: "create/trap/drop cycles", tests: &[in_tests!("limits", "instances_that_trap_leave_nothing_behind")] },
 ];

@@ -77,6 +77,19 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_of_containers_that_is_a_limit_has_a_row_in_the_table() {
+        use skiff_api::pod_settings::{DOMAIN, Parse};
+
+        use crate::limits_table::OF_PODS;
+        let of_containers = SETTINGS.iter().filter(|row| matches!(row.parse, Parse::Container(_)));
+        // Which ConfigMaps a guest reads bounds nothing.
+        for setting in of_containers.filter(|setting| setting.name != "config") {
+            let key = format!("{DOMAIN}/{}", setting.name);
+            assert!(OF_PODS.iter().any(|row| row.set_by == key), "{key} has no row");
+        }
+    }
+
+    #[test]
     fn a_log_may_save_up_eight_seconds() {
         let settings = ContainerSettings {
             log_rate: Some(1000),

@@ -35,6 +35,63 @@ pub fn sleeps() -> Vec<u8> {
     )
 }
 
+/// Writes a line, then sleeps that long.
+pub fn says_and_sleeps(nanos: u64) -> Vec<u8> {
+    command(
+        &format!("{POLL} {WRITE}"),
+        &format!(
+            r#"(data (i32.const 256) "good night\n")
+            (func (export "_start")
+                (i32.store (i32.const 200) (i32.const 256))
+                (i32.store (i32.const 204) (i32.const 11))
+                (drop (call $write (i32.const 1) (i32.const 200) (i32.const 1) (i32.const 208)))
+                (i32.store (i32.const 16) (i32.const 1))
+                (i64.store (i32.const 24) (i64.const {nanos}))
+                (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128))))"#
+        ),
+    )
+}
+
+/// Asks for the time and for randomness, for ever.
+pub fn storms() -> Vec<u8> {
+    command(
+        r#"(import "wasi_snapshot_preview1" "clock_time_get" (func $now (param i32 i64 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))"#,
+        r#"(func (export "_start")
+            (loop $l
+                (drop (call $now (i32.const 1) (i64.const 1) (i32.const 0)))
+                (drop (call $random (i32.const 8) (i32.const 8)))
+                (br $l)))"#,
+    )
+}
+
+/// Writes so many empty buffers at once and exits with the errno.
+pub fn writes_buffers(count: u32) -> Vec<u8> {
+    command(
+        &format!("{WRITE} {EXIT}"),
+        &format!(
+            r#"(func (export "_start")
+                (drop (memory.grow (i32.const {pages})))
+                (call $exit (call $write (i32.const 1) (i32.const 65536) (i32.const {count}) (i32.const 0))))"#,
+            pages = ((count * 8) >> 16) + 1
+        ),
+    )
+}
+
+/// Waits for so many clocks at once and exits with the errno.
+pub fn polls(count: u32) -> Vec<u8> {
+    command(
+        &format!("{POLL} {EXIT}"),
+        &format!(
+            r#"(func (export "_start")
+                (drop (memory.grow (i32.const {pages})))
+                (call $exit (call $poll (i32.const 65536) (i32.const {events}) (i32.const {count}) (i32.const 0))))"#,
+            pages = ((count * (48 + 32)) >> 16) + 1,
+            events = 65536 + count * 48
+        ),
+    )
+}
+
 /// Waits for the end of stdin, then exits with 5.
 pub fn heeds_stdin() -> Vec<u8> {
     let read = r#"(import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))"#;
@@ -232,6 +289,44 @@ pub fn command_component_p3(body: &str) -> Vec<u8> {
 /// A server component that answers `hello from wasm`, and does this before and after its answer.
 pub fn server(before: &str, after: &str) -> Vec<u8> {
     server_of("server", "", "", before, after)
+}
+
+/// A server that makes so many fields with values of so many bytes each, and then answers `hello from wasm`.
+pub fn makes_fields(fields: u32, bytes: u32) -> Vec<u8> {
+    let append = r#"(import "wasi:http/types@0.2.0" "[method]fields.append"
+        (func $append (param i32 i32 i32 i32 i32 i32)))"#;
+    let before = format!(
+        r#"(drop (memory.grow (i32.const {pages})))
+        (memory.fill (i32.const 65536) (i32.const 97) (i32.const {bytes}))
+        (local.set $r (call $fields))
+        (local.set $b (i32.const {fields}))
+        (loop $l
+            (call $append (local.get $r) (i32.const 65536) (i32.const 1) (i32.const 65536) (i32.const {bytes}) (i32.const 0))
+            (br_if $l (local.tee $b (i32.sub (local.get $b) (i32.const 1)))))"#,
+        pages = (bytes >> 16) + 1
+    );
+    server_of("server", append, "", &before, "")
+}
+
+/// A server that reads all of its request's body, traps when it is not of so many bytes, and then answers
+/// `hello from wasm`.
+pub fn reads_its_request(bytes: u32) -> Vec<u8> {
+    let imports = r#"
+        (import "wasi:http/types@0.2.0" "[method]incoming-request.consume" (func $consume (param i32 i32)))
+        (import "wasi:http/types@0.2.0" "[method]incoming-body.stream" (func $incoming (param i32 i32)))
+        (import "wasi:io/streams@0.2.0" "[method]input-stream.blocking-skip" (func $skip (param i32 i64 i32)))"#;
+    let before = format!(
+        r#"(call $consume (local.get $request) (i32.const 0))
+        (call $incoming (i32.load (i32.const 4)) (i32.const 0))
+        (local.set $r (i32.load (i32.const 4)))
+        (block $end (loop $l
+            (call $skip (local.get $r) (i64.const 65536) (i32.const 0))
+            (br_if $end (i32.load8_u (i32.const 0)))
+            (local.set $b (i32.add (local.get $b) (i32.load (i32.const 8))))
+            (br $l)))
+        (if (i32.ne (local.get $b) (i32.const {bytes})) (then unreachable))"#
+    );
+    server_of("server", imports, "", &before, "")
 }
 
 fn server_of(world: &str, imports: &str, rest: &str, before: &str, after: &str) -> Vec<u8> {

@@ -19,6 +19,7 @@ use skiff_runtime_wasm::{
 use wit_component::{ComponentEncoder, StringEncoding};
 
 pub mod guests;
+pub mod serving;
 
 pub fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
