@@ -7,6 +7,7 @@ mod documents;
 mod etcd;
 mod examples;
 mod first_light;
+mod inside;
 mod jobs;
 mod join;
 mod kubectl;
