@@ -5,14 +5,15 @@
 //!
 //! Reading order: `object` (access to the common fields), `status` (the one error type that reaches users), `field`
 //! (paths and validation errors), `kind` (the resource table), `schema` (the field table), `codec` (protobuf and strict
-//! JSON over it), `selector`, `quantity`, `patch`, `canonical` (the bytes at rest), `time`, `cron`, `channel`
-//! (the frames of exec and attach).
+//! JSON over it), `selector`, `quantity`, `patch`, `canonical` (the bytes at rest), `time`, `cron`, `channel` (the frames
+//! of exec and attach), `exposition` (metrics as text), `usage` (what nodes tell of their pods).
 
 pub mod canonical;
 pub mod capabilities;
 pub mod channel;
 pub mod codec;
 pub mod cron;
+pub mod exposition;
 pub mod field;
 pub mod kind;
 pub mod labels;
@@ -25,3 +26,4 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod usage;

@@ -13,3 +13,4 @@ mod join;
 mod kubectl;
 mod lifecycle;
 mod limits;
+mod metrics;

@@ -10,9 +10,9 @@ use crate::body::Body;
 use crate::negotiate;
 use crate::request_info::RequestInfo;
 
-/// Why a proxied connection to a pod or a node cannot be had; none for other requests.
+/// Why a proxied connection to a pod cannot be had; none for other requests.
 pub fn connection(info: &RequestInfo) -> Option<Box<ApiStatus>> {
-    if !info.group.is_empty() || !matches!(info.resource.as_str(), "pods" | "nodes") {
+    if !info.group.is_empty() || info.resource != "pods" {
         return None;
     }
     if info.subresource != "proxy" {
@@ -53,7 +53,6 @@ mod tests {
         let proxy = connection(&info(hyper::Method::GET, "/api/v1/namespaces/a/pods/b/proxy")).expect("it is absent");
         assert_eq!((proxy.code, proxy.reason.as_str()), (501, "NotImplemented"));
         assert!(proxy.message.contains("use port-forward"), "{proxy}");
-        assert!(connection(&info(hyper::Method::GET, "/api/v1/nodes/b/proxy/stats")).is_some());
         for other in [
             "/api/v1/namespaces/a/pods/b/foo",
             "/api/v1/namespaces/a/configmaps/b/exec",

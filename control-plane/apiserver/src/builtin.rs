@@ -35,7 +35,7 @@ pub async fn handle(server: &Arc<ApiServer>, info: &RequestInfo, parts: &Parts) 
         ["version"] => negotiate::respond_object(parts, 200, &version()),
         ["metrics"] => Ok(negotiate::response_with_type(
             200,
-            "text/plain; version=0.0.4; charset=utf-8",
+            skiff_api::exposition::CONTENT_TYPE,
             Body::full(server.metrics.render(&server.limiter)),
         )),
         ["api" | "apis", ..] if reads => discovery::handle(server, &segments, parts),

@@ -20,6 +20,7 @@ use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::serve::Connection;
 use crate::server::ApiServer;
+use crate::subresources::node_proxy::fine_grained;
 
 static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -209,10 +210,19 @@ fn requirements(selector: &str) -> Vec<(String, String)> {
 
 async fn authorize(server: &ApiServer, info: &RequestInfo, parts: &Parts, user: &UserInfo) -> ApiResult<()> {
     let attributes = attributes(info, parts, user);
-    match server.authorize(&attributes).await {
-        Decision::Allow { .. } => Ok(()),
-        Decision::NoOpinion { reason } => Err(forbidden(&attributes, &reason)),
+    let Decision::NoOpinion { reason } = server.authorize(&attributes).await else {
+        return Ok(());
+    };
+    if let Some(subresource) = fine_grained(info) {
+        let enough = Attributes {
+            subresource: subresource.to_owned(),
+            ..attributes.clone()
+        };
+        if let Decision::Allow { .. } = server.authorize(&enough).await {
+            return Ok(());
+        }
     }
+    Err(forbidden(&attributes, &reason))
 }
 
 /// 403, worded as kube-apiserver words it.

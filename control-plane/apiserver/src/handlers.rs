@@ -60,7 +60,8 @@ pub async fn dispatch(
     if let Some(row) = skiff_api::kind::find(&info.group, &info.version, &info.resource, &info.subresource)
         && let Some(plugin) = server.subresource(info)
     {
-        if row.namespaced && info.namespace.is_empty() {
+        // Across namespaces one may list, nothing else.
+        if row.namespaced && info.namespace.is_empty() && info.verb != "list" {
             return Err(ApiStatus::no_such_path());
         }
         // Connections (`proxy`, `exec`) take every method and say so themselves.

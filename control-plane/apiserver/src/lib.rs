@@ -35,6 +35,7 @@ pub mod plugins;
 pub mod query;
 pub mod registry;
 pub mod request_info;
+pub mod resource_metrics;
 pub mod reviews;
 pub mod serve;
 pub mod server;

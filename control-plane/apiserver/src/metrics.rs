@@ -1,10 +1,11 @@
 //! What the server counts about itself, in Prometheus' text form.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use skiff_api::exposition::{Exposition, Kind, Label};
 
 use crate::limiter::Limiter;
 use crate::request_info::RequestInfo;
@@ -82,61 +83,85 @@ impl Metrics {
     }
     /// The whole exposition.
     pub fn render(&self, limiter: &Limiter) -> String {
-        let mut out = String::new();
+        let mut out = Exposition::default();
         let requests = self.requests.lock().expect("nothing panics under this lock");
-        out.push_str("# HELP apiserver_request_total Requests answered, by verb, resource and code.\n# TYPE apiserver_request_total counter\n");
+        let mut family = out.family(
+            "apiserver_request_total",
+            Kind::Counter,
+            "Requests answered, by verb, resource and code.",
+        );
         for (series, counts) in requests.iter() {
             for (code, count) in &counts.by_code {
-                let _ = writeln!(
-                    out,
-                    "apiserver_request_total{{{},code=\"{code}\"}} {count}",
-                    series.labels()
-                );
+                let code = code.to_string();
+                let labels = [&series.labels()[..], &[("code", &code)]].concat();
+                family.sample(&labels, *count as f64);
             }
         }
-        out.push_str("# HELP apiserver_request_duration_seconds Time until the answer's head was ready, watches left out.\n# TYPE apiserver_request_duration_seconds histogram\n");
+        let mut family = out.family(
+            "apiserver_request_duration_seconds",
+            Kind::Histogram,
+            "Time until the answer's head was ready, watches left out.",
+        );
         for (series, counts) in requests.iter() {
-            let labels = series.labels();
             let mut below = 0;
-            for (bound, count) in BUCKETS.iter().zip(counts.buckets) {
+            let finite = BUCKETS.iter().zip(counts.buckets).map(|(bound, count)| {
                 below += count;
-                let _ = writeln!(
-                    out,
-                    "apiserver_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {below}"
-                );
-            }
-            let count = counts.count;
-            let _ = writeln!(
-                out,
-                "apiserver_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} {count}"
-            );
-            let _ = writeln!(
-                out,
-                "apiserver_request_duration_seconds_sum{{{labels}}} {}",
-                counts.seconds
-            );
-            let _ = writeln!(out, "apiserver_request_duration_seconds_count{{{labels}}} {count}");
+                (*bound, below)
+            });
+            let buckets = finite.chain([(f64::INFINITY, counts.count)]);
+            family.histogram(&series.labels(), buckets, counts.seconds);
         }
         let (short, long) = limiter.in_flight();
-        let _ = write!(
-            out,
-            "# HELP apiserver_current_inflight_requests Requests in work.\n# TYPE apiserver_current_inflight_requests gauge\n\
-             apiserver_current_inflight_requests{{request_kind=\"request\"}} {short}\n\
-             apiserver_current_inflight_requests{{request_kind=\"watch\"}} {long}\n\
-             # HELP skiff_metric_series_dropped_total Requests not counted because there were too many series.\n\
-             # TYPE skiff_metric_series_dropped_total counter\nskiff_metric_series_dropped_total {}\n",
-            self.dropped.load(Ordering::Relaxed)
-        );
-        out
+        let mut family = out.family("apiserver_current_inflight_requests", Kind::Gauge, "Requests in work.");
+        family.sample(&[("request_kind", "request")], short as f64);
+        family.sample(&[("request_kind", "watch")], long as f64);
+        out.family(
+            "skiff_metric_series_dropped_total",
+            Kind::Counter,
+            "Requests not counted because there were too many series.",
+        )
+        .sample(&[], self.dropped.load(Ordering::Relaxed) as f64);
+        out.into_text()
     }
 }
 
 impl Series {
-    fn labels(&self) -> String {
-        // Verbs and resources that were served hold no characters that need escaping.
-        format!(
-            "verb=\"{}\",group=\"{}\",version=\"{}\",resource=\"{}\",subresource=\"{}\"",
-            self.verb, self.group, self.version, self.resource, self.subresource
-        )
+    fn labels(&self) -> [Label<'_>; 5] {
+        [
+            ("verb", &self.verb),
+            ("group", &self.group),
+            ("version", &self.version),
+            ("resource", &self.resource),
+            ("subresource", &self.subresource),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_what_they_asked_for() {
+        let metrics = Metrics::default();
+        let pods = RequestInfo::parse(&hyper::Method::GET, "/api/v1/namespaces/a/pods/b", "");
+        metrics.observe(&pods, 200, Duration::from_millis(3));
+        metrics.observe(&pods, 200, Duration::from_secs(100));
+        let text = metrics.render(&Limiter::default());
+        let of_requests = |line: &&str| line.contains("apiserver_request_");
+        let lines: Vec<&str> = text.lines().filter(of_requests).collect();
+        let some = [lines[2], lines[5], lines[6], lines[16], lines[17], lines[18], lines[19]];
+        expect![[r#"
+            apiserver_request_total{verb="GET",group="",version="v1",resource="pods",subresource="",code="200"} 2
+            apiserver_request_duration_seconds_bucket{verb="GET",group="",version="v1",resource="pods",subresource="",le="0.001"} 0
+            apiserver_request_duration_seconds_bucket{verb="GET",group="",version="v1",resource="pods",subresource="",le="0.005"} 1
+            apiserver_request_duration_seconds_bucket{verb="GET",group="",version="v1",resource="pods",subresource="",le="10"} 1
+            apiserver_request_duration_seconds_bucket{verb="GET",group="",version="v1",resource="pods",subresource="",le="+Inf"} 2
+            apiserver_request_duration_seconds_sum{verb="GET",group="",version="v1",resource="pods",subresource=""} 100.003
+            apiserver_request_duration_seconds_count{verb="GET",group="",version="v1",resource="pods",subresource=""} 2
+        "#]]
+        .assert_eq(&(some.join("\n") + "\n"));
     }
 }

@@ -147,6 +147,8 @@ pub fn standard(
             Arc::new(subresources::connect::PodExec),
             Arc::new(subresources::connect::PodAttach),
             Arc::new(subresources::connect::PodPortForward),
+            Arc::new(subresources::node_proxy::NodeProxy),
+            Arc::new(crate::resource_metrics::ResourceMetrics),
         ],
         routes: vec![
             Arc::new(crate::join::CaRoute::new(pki.clone())),

@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::plugins::{self, Plugins, Route, Subresource};
 use crate::registry::Registry;
+use crate::resource_metrics::collect::Usages;
 use crate::tunnel::Tunnels;
 
 /// Settings of an API server. No defaults: whoever starts it says what it wants.
@@ -70,6 +71,7 @@ pub struct ApiServer {
     pub tunnels: Tunnels,
     /// Places for exec, attach and port-forward.
     pub sessions: Arc<Semaphore>,
+    pub usages: Usages,
     pub timeouts: Timeouts,
     /// Cancelled when the server stops: watches end, readiness fails.
     pub draining: CancellationToken,
@@ -116,6 +118,7 @@ impl ApiServer {
             metrics: Metrics::default(),
             tunnels: Tunnels::default(),
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            usages: Usages::default(),
             timeouts: Timeouts::STANDARD,
             draining,
         };

@@ -6,6 +6,7 @@ pub mod eviction;
 pub mod finalize;
 pub mod ledger;
 pub mod log;
+pub mod node_proxy;
 pub mod scale;
 pub mod token;
 

@@ -17,6 +17,7 @@ use crate::node_status::{self, NodeStatus};
 use crate::pod_network::PodNetwork;
 use crate::pods::Pods;
 use crate::server::Server;
+use crate::telemetry::Telemetry;
 use crate::{files, image_gc, join, tunnel};
 
 /// A started agent.
@@ -69,13 +70,15 @@ impl Agent {
         info!(pods = found.len(), "the agent starts");
         pods.restore(found);
         let image_gc = image_gc::run(pods.clone());
-        let server = Arc::new(Server::new(ctx, pods.clone()));
+        let telemetry = Arc::new(Telemetry::new(ctx.clone(), pods.clone()));
+        let server = Arc::new(Server::new(ctx, pods.clone(), telemetry.clone()));
         let background = vec![
             tokio::spawn(node_status.run()),
             tokio::spawn(lease),
             tokio::spawn(join::keep_renewed(identity.clone())),
             tokio::spawn(tunnel::run(identity, server.clone(), shutdown.clone())),
             tokio::spawn(pods.clone().run()),
+            tokio::spawn(telemetry.run()),
             tokio::spawn(image_gc),
         ];
         Ok(Self {

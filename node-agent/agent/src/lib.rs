@@ -5,7 +5,7 @@
 //!
 //! Reading order: `config`, `join` (who we are), `transport` (how we talk), `agent` (what runs), `node_status` (our Node),
 //! `pods` → `worker` → `perform` (one pod), `images`, `env`, `volumes`, `probe`, `hooks` (what performing needs),
-//! `status_writer`, `events` (what is told), `checkpoint` (what survives), `tunnel` → `server` → `logs`,
+//! `status_writer`, `events` (what is told), `checkpoint` (what survives), `tunnel` → `server` → `logs`, `telemetry`,
 //! `streams`, `forward` (who asks us).
 
 mod agent;
@@ -35,6 +35,7 @@ mod probe;
 mod server;
 mod status_writer;
 mod streams;
+mod telemetry;
 mod tokens;
 pub mod transport;
 mod tunnel;

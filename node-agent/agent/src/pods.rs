@@ -109,6 +109,11 @@ impl Pods {
         )
     }
 
+    /// The pod as last seen.
+    pub(crate) fn get(&self, pod_uid: &str) -> Option<Arc<Pod>> {
+        self.workers().get(pod_uid).map(|handle| handle.pod.borrow().clone())
+    }
+
     pub(crate) fn status(&self, pod_uid: &str) -> Option<Arc<PodStatus>> {
         self.workers().get(pod_uid).map(|handle| handle.status.borrow().clone())
     }

@@ -1,5 +1,5 @@
-//! What the control plane can ask of this node, over the tunnel, with kubelet's paths and texts: container logs, exec and
-//! attach, connections to ports of pods.
+//! What the control plane can ask of this node, over the tunnel, with kubelet's paths and texts: container logs, metrics,
+//! exec and attach, connections to ports of pods.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,6 +25,7 @@ use crate::context::Context;
 use crate::logs::{Options, Reader};
 use crate::pods::{Pods, uid};
 use crate::streams::Call;
+use crate::telemetry::Telemetry;
 
 /// Pieces of a log on their way; with `CHUNK_BYTES` this bounds what a slow reader can hold here.
 const CHUNKS_MAX: usize = 4;
@@ -46,6 +47,7 @@ type Body = BoxBody<Bytes, Infallible>;
 pub(crate) struct Server {
     ctx: Arc<Context>,
     pods: Arc<Pods>,
+    telemetry: Arc<Telemetry>,
     readers: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
     forwards: Arc<Semaphore>,
@@ -96,10 +98,11 @@ impl Refusal {
 }
 
 impl Server {
-    pub(crate) fn new(ctx: Arc<Context>, pods: Arc<Pods>) -> Self {
+    pub(crate) fn new(ctx: Arc<Context>, pods: Arc<Pods>, telemetry: Arc<Telemetry>) -> Self {
         Self {
             ctx,
             pods,
+            telemetry,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             forwards: Arc::new(Semaphore::new(FORWARDS_MAX)),
@@ -135,11 +138,22 @@ impl Server {
                 }
             }
             (&Method::DELETE, ["sessions", session]) => Ok(self.cancel(session)),
+            (&Method::GET, ["metrics" | "stats" | "usage", ..]) => self.usage(&parts, query).await,
             _ => Err(Refusal::not_found(
                 "the server could not find the requested resource".to_owned(),
             )),
         };
         Ok(result.unwrap_or_else(Refusal::response))
+    }
+
+    async fn usage(&self, path: &[&str], query: &str) -> Result<Response<Body>, Refusal> {
+        let (content_type, bytes) = self
+            .telemetry
+            .answer(path, query)
+            .await
+            .ok_or_else(|| Refusal::not_found("the server could not find the requested resource".to_owned()))?;
+        let response = Response::builder().header("content-type", content_type);
+        Ok(response.body(Full::new(bytes).boxed()).expect("the header is valid"))
     }
 
     fn logs(&self, namespace: &str, pod_name: &str, container: &str, query: &str) -> Result<Response<Body>, Refusal> {

@@ -5,7 +5,7 @@
 //!
 //! Read on: [`control`] the socket · [`container`] one container · [`http`], [`request`] servers · [`guest`], [`services`] what
 //! a guest finds · [`cpu`], [`turns`], [`memory`], [`logs`], [`storage`], [`net`] its bounds · [`hits`] how often they
-//! were met · [`usage`] what is used · [`exit`] how it ends.
+//! were met · [`usage`], [`traffic`] what is used · [`exit`] how it ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -64,6 +64,7 @@ mod storage;
 mod stream;
 mod taps;
 mod ticker;
+mod traffic;
 mod turns;
 mod usage;
 mod warm;

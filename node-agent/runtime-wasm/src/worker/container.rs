@@ -109,6 +109,7 @@ impl Container {
                 counts: Arc::new(Counts::new(&bounds, hits.clone())),
                 bounds,
                 hits,
+                traffic: Arc::default(),
                 mounts: Arc::new(mounts),
                 instances: Arc::default(),
                 session: None,
@@ -181,7 +182,11 @@ impl Container {
             memory_bytes: surroundings.memory.used(),
             instances: surroundings.memory.instances(),
             log_bytes: surroundings.log.bytes(),
-            ..Figures::default()
+            throttled_nanos: self.cpu.throttled_nanos(),
+            throttled_times: surroundings.hits.get(Limit::Cpu),
+            received_bytes: surroundings.traffic.received(),
+            sent_bytes: surroundings.traffic.sent(),
+            requests: surroundings.traffic.requests(),
         }
     }
 

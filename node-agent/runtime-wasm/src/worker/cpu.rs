@@ -40,6 +40,7 @@ fn thread_nanos() -> u64 {
 /// What one container used, and what it may use.
 pub(crate) struct CpuMeter {
     used_nanos: AtomicU64,
+    throttled_nanos: AtomicU64,
     bucket: Option<Mutex<Bucket>>,
     hits: Arc<Hits>,
     member: Member,
@@ -82,6 +83,7 @@ impl CpuMeter {
         });
         Self {
             used_nanos: AtomicU64::new(0),
+            throttled_nanos: AtomicU64::new(0),
             bucket,
             hits,
             member: Member::new(cores, turns::weight(request_millis)),
@@ -98,6 +100,11 @@ impl CpuMeter {
         let now = thread_nanos();
         self.charge(now.saturating_sub(CHARGED_UP_TO.replace(now)));
         self.debt()
+    }
+
+    /// Wall time that instances waited for the container's limit.
+    pub(crate) fn throttled_nanos(&self) -> u64 {
+        self.throttled_nanos.load(Ordering::Relaxed)
     }
 
     fn charge(&self, nanos: u64) {
@@ -122,11 +129,11 @@ fn lock(bucket: &Mutex<Bucket>) -> std::sync::MutexGuard<'_, Bucket> {
 /// Runs a guest's future: charged, throttled, in its turn, and with the ticker going while it is on a core.
 pub(crate) async fn metered<F: Future>(meter: Arc<CpuMeter>, guest: F) -> F::Output {
     let mut guest = pin!(guest);
-    let mut wait: Option<Pin<Box<tokio::time::Sleep>>> = None;
+    let mut wait: Option<(Pin<Box<tokio::time::Sleep>>, Throttled<'_>)> = None;
     let mut claim = Claim::new(&meter.member);
     poll_fn(|cx| {
         loop {
-            if let Some(sleep) = &mut wait {
+            if let Some((sleep, _)) = &mut wait {
                 if sleep.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
@@ -135,7 +142,7 @@ pub(crate) async fn metered<F: Future>(meter: Arc<CpuMeter>, guest: F) -> F::Out
             match meter.debt() {
                 Some(debt) => {
                     meter.hits.count(Limit::Cpu);
-                    wait = Some(Box::pin(tokio::time::sleep(debt)));
+                    wait = Some((Box::pin(tokio::time::sleep(debt)), Throttled::begin(&meter)));
                 }
                 None => break,
             }
@@ -156,6 +163,28 @@ pub(crate) async fn metered<F: Future>(meter: Arc<CpuMeter>, guest: F) -> F::Out
         result
     })
     .await
+}
+
+/// One wait for the limit; its time is counted even when the guest is given up meanwhile.
+struct Throttled<'a> {
+    meter: &'a CpuMeter,
+    since: Instant,
+}
+
+impl<'a> Throttled<'a> {
+    fn begin(meter: &'a CpuMeter) -> Self {
+        Self {
+            meter,
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Drop for Throttled<'_> {
+    fn drop(&mut self) {
+        let nanos = self.since.elapsed().as_nanos() as u64;
+        self.meter.throttled_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
 }
 
 /// One stay on a core; charges at its end even when the guest's host code panics.

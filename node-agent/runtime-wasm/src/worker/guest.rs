@@ -25,6 +25,7 @@ use super::services::{self, Services, keyvalue};
 use super::sockets::{HasPodSockets, Lookups, PodSockets};
 use super::stdin::Stdin;
 use super::stream::output::SessionOutput;
+use super::traffic::Traffic;
 use crate::limits;
 
 /// Store data of a component.
@@ -71,6 +72,7 @@ pub(crate) struct Surroundings {
     pub(crate) counts: Arc<Counts>,
     pub(crate) hits: Arc<Hits>,
     pub(crate) services: Arc<Services>,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) mounts: Arc<Mounts>,
     pub(crate) instances: Arc<Instances>,
     /// Where the output goes in place of the log: for a debug component, the client.
@@ -130,7 +132,7 @@ impl Surroundings {
             wasi: self.wasi(stdin, &taken).build(),
             http,
             table,
-            outgoing: Outgoing::new(self.net.clone(), self.counts.clone()),
+            outgoing: Outgoing::new(self.net.clone(), self.counts.clone(), self.traffic.clone()),
             memory: self.instance_memory(is_command),
             net: self.net.clone(),
             taken,

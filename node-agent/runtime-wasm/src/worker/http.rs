@@ -33,6 +33,7 @@ use super::exit::Exit;
 use super::guest::Surroundings;
 use super::hits::Limit;
 use super::request;
+use super::traffic::Counted;
 use super::warm::Warm;
 use crate::limits;
 use crate::protocol::WireError;
@@ -183,8 +184,14 @@ async fn serve(server: Arc<Server>, stream: std::net::TcpStream) {
         .keep_alive_timeout(limits::HEADER_DEADLINE);
     let service = hyper::service::service_fn(|request| {
         let server = server.clone();
-        async move { Ok::<_, Infallible>(answer(server, request).await) }
+        async move {
+            let traffic = server.container.surroundings.traffic.clone();
+            let response = answer(server, request).await;
+            traffic.answered(response.status());
+            Ok::<_, Infallible>(response)
+        }
     });
+    let stream = Counted::new(stream, server.container.surroundings.traffic.clone());
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let mut draining = false;

@@ -15,17 +15,19 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::counts::Counts;
 use super::net::ContainerNet;
+use super::traffic::{Counted, Traffic};
 use crate::limits;
 
 /// The hooks of one guest.
 pub(crate) struct Outgoing {
     net: Arc<ContainerNet>,
     counts: Arc<Counts>,
+    traffic: Arc<Traffic>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(net: Arc<ContainerNet>, counts: Arc<Counts>) -> Self {
-        Self { net, counts }
+    pub(crate) fn new(net: Arc<ContainerNet>, counts: Arc<Counts>, traffic: Arc<Traffic>) -> Self {
+        Self { net, counts, traffic }
     }
 }
 
@@ -47,11 +49,11 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _processed: Done,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let (net, call) = (self.net.clone(), self.counts.outgoing());
+        let (net, call, traffic) = (self.net.clone(), self.counts.outgoing(), self.traffic.clone());
         Box::new(async move {
             // Held until the response's body has ended: `Done` is driven as long as that.
             let call = call.ok_or(Error::ConnectionLimitReached)?;
-            let (response, done) = send(net, request, options.unwrap_or_default()).await?;
+            let (response, done) = send(net, traffic, request, options.unwrap_or_default()).await?;
             let done: Done = Box::new(async move {
                 let ended = Box::into_pin(done).await;
                 drop(call);
@@ -62,7 +64,12 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
-async fn send(net: Arc<ContainerNet>, mut request: hyper::Request<WasiBody>, options: RequestOptions) -> Sent {
+async fn send(
+    net: Arc<ContainerNet>,
+    traffic: Arc<Traffic>,
+    mut request: hyper::Request<WasiBody>,
+    options: RequestOptions,
+) -> Sent {
     let bounded = |wanted: Option<Duration>, most: Duration| wanted.unwrap_or(most).min(most);
     let connecting = bounded(options.connect_timeout, limits::OUTGOING_CONNECT_DEADLINE);
     let first_byte = bounded(options.first_byte_timeout, limits::OUTGOING_READ_DEADLINE);
@@ -79,6 +86,7 @@ async fn send(net: Arc<ContainerNet>, mut request: hyper::Request<WasiBody>, opt
     let stream = timeout_at(deadline, connect(&net, &host, port))
         .await
         .map_err(|_| Error::ConnectionTimeout)??;
+    let stream = Counted::new(stream, traffic);
     if !tls {
         return exchange(stream, request, first_byte, between).await;
     }
