@@ -54,7 +54,7 @@ fn figures_become_quantities_in_their_canonical_form() {
     assert_eq!(
         pod["containers"],
         json!([
-            { "name": "one", "usage": { "cpu": "2m", "memory": "1000" } },
+            { "name": "one", "usage": { "cpu": "2m", "memory": "1k" } },
             { "name": "two", "usage": { "cpu": "0", "memory": "0" } },
         ])
     );
@@ -71,7 +71,7 @@ fn figures_become_quantities_in_their_canonical_form() {
 fn a_table_has_a_pods_sum() {
     let pod = objects::pod(&cached("default", "b"), &usage(), 0).expect("told");
     let table = objects::table(&[pod], true, table::Include::Metadata, "v1");
-    assert_eq!(table["rows"][0]["cells"], json!(["b", "2m", "1000", "15.123s"]));
+    assert_eq!(table["rows"][0]["cells"], json!(["b", "2m", "1k", "15.123s"]));
     assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "b");
 }
 
