@@ -242,6 +242,7 @@ async fn debug(
         bounds: of.bounds.clone(),
         counts: of.counts.clone(),
         hits: of.hits.clone(),
+        traffic: of.traffic.clone(),
         services: of.services.clone(),
         mounts: of.mounts.clone(),
         instances: of.instances.clone(),
