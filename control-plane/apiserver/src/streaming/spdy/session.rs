@@ -348,8 +348,10 @@ impl Sender {
                 self.shared.data.send(frame).await.map_err(|_| Closed)
             };
             tokio::select! {
-                sent = sending => sent?,
+                // Nothing goes onto a stream that was reset, even when there is room.
+                biased;
                 () = self.state.reset.cancelled() => return Err(Closed),
+                sent = sending => sent?,
             }
         }
         Ok(())
