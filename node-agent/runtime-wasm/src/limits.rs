@@ -124,6 +124,9 @@ pub const WORKER_IDLE: Duration = Duration::from_secs(60);
 pub const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// The agent waits this long for a worker to start or to answer.
 pub const WORKER_START_DEADLINE: Duration = Duration::from_secs(10);
+/// A new worker waits this long for a killed one to be gone, looking again after each pause.
+pub const WORKER_LOCK_DEADLINE: Duration = Duration::from_secs(5);
+pub const WORKER_LOCK_PAUSE: Duration = Duration::from_millis(2);
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Events a worker may queue for a slow agent before the agent must read the whole list again.
 pub const EVENTS_QUEUE: usize = 4096;

@@ -35,8 +35,7 @@ pub(crate) fn run(args: WorkerArgs) -> anyhow::Result<()> {
         .write(true)
         .open(path)
         .context("open the lock file")?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .context("another worker runs in this directory")?;
+    take(&lock).context("another worker runs in this directory")?;
     lock.set_len(0)
         .and_then(|()| write!(lock, "{}", std::process::id()))
         .context("write the lock file")?;
@@ -45,6 +44,19 @@ pub(crate) fn run(args: WorkerArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(serve(&args))
+}
+
+/// Locks the file; waits for a worker that was killed and is not quite gone: its connections end before its locks do.
+fn take(lock: &std::fs::File) -> rustix::io::Result<()> {
+    let begun = std::time::Instant::now();
+    loop {
+        match rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < limits::WORKER_LOCK_DEADLINE => {
+                std::thread::sleep(limits::WORKER_LOCK_PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// The file of the namespace's buckets, which the agent gave us as stdin: we have no path to it.
