@@ -48,4 +48,6 @@ pub struct ControlPlaneConfig {
     /// Further names and addresses in the serving certificate.
     pub extra_names: Vec<String>,
     pub leader_election: LeaderElection,
+    /// Program whose `wasm-compile` compiles modules for the nodes, if any.
+    pub compiler: Option<PathBuf>,
 }

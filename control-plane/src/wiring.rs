@@ -11,7 +11,7 @@ use skiff_apiserver::ApiServer;
 use skiff_apiserver::authn::UserInfo;
 use skiff_apiserver::kubeconfig::{admin_kubeconfig, write_kubeconfig};
 use skiff_apiserver::pki::{Pki, server_tls_config, serving_names};
-use skiff_apiserver::server::ServerConfig;
+use skiff_apiserver::server::{CompilerProgram, ServerConfig};
 use skiff_manager::{Clients, ControllerTimes, LeaseTimes, ManagerConfig};
 use skiff_store::DynStore;
 use skiff_store::embedded::{EmbeddedOptions, EmbeddedStore};
@@ -65,6 +65,7 @@ impl ControlPlane {
             token_auth_file: config.token_auth_file.clone(),
             client_ca_file: config.client_ca_file.clone(),
             service_account_issuer: SERVICE_ACCOUNT_ISSUER.to_owned(),
+            compiler: config.compiler.clone().map(CompilerProgram),
         };
         let server = ApiServer::new(server_config, store, Arc::clone(&pki))
             .await

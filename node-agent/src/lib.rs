@@ -2,6 +2,7 @@
 //! runtime.
 
 mod addresses;
+mod compile_service;
 mod registry;
 
 use std::collections::BTreeMap;
@@ -13,8 +14,10 @@ use anyhow::{Context, Result};
 use skiff_agent::AgentConfig;
 pub use skiff_agent::EvictionHard;
 use skiff_runtime::Runtime;
-use skiff_runtime_wasm::{OciSource, WasmConfig, WasmLimits, WasmRuntime};
+use skiff_runtime_wasm::{Compile, OciSource, WasmConfig, WasmLimits, WasmRuntime};
 use tokio_util::sync::CancellationToken;
+
+use compile_service::ControlPlaneCompiler;
 
 /// Wakes waiting for the agent. A full channel loses nothing: a wake only says "look again", and a look is due anyway.
 const WAKES_MAX: usize = 1024;
@@ -26,6 +29,17 @@ pub enum OnExit {
     KeepPods,
     /// Their workers are ended. For `skiff up`, whose Ctrl-C must leave nothing behind.
     StopPods,
+}
+
+/// Who compiles modules for the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompileBy {
+    /// The control plane's compile service only.
+    Service,
+    /// A limited child of this node.
+    Local,
+    /// The compile service; a limited child of this node when the service cannot.
+    Auto,
 }
 
 /// Everything that a node agent is told.
@@ -47,6 +61,7 @@ pub struct NodeAgentConfig {
     /// The `skiff` program, started again for workers and compilers.
     pub executable: PathBuf,
     pub on_exit: OnExit,
+    pub compile: CompileBy,
 }
 
 /// Runs the agent until `stop`.
@@ -70,11 +85,17 @@ pub async fn run(config: NodeAgentConfig, stop: impl Future<Output = ()> + Send 
     let client = skiff_agent::client(&identity).context("make a client for the control plane")?;
     let (wake, wake_rx) = tokio::sync::mpsc::channel(WAKES_MAX);
     let node_ip = config.node_ip.unwrap_or_else(|| address_towards(&config.server_url));
+    let service = || Arc::new(ControlPlaneCompiler::new(client.clone(), identity.clone()));
+    let compile = match config.compile {
+        CompileBy::Service => Compile::Service(service()),
+        CompileBy::Local => Compile::Local,
+        CompileBy::Auto => Compile::Auto(service()),
+    };
     let wasm = WasmRuntime::new(WasmConfig {
         data_dir: config.data_dir.clone(),
         exe: config.executable.clone(),
         sources: vec![
-            Arc::new(registry::ControlPlaneSource::new(client)),
+            Arc::new(registry::ControlPlaneSource::new(client.clone())),
             Arc::new(OciSource::new(config.insecure_registries.clone())),
         ],
         wake,
@@ -82,6 +103,7 @@ pub async fn run(config: NodeAgentConfig, stop: impl Future<Output = ()> + Send 
             denied: addresses::of_node_and_server(node_ip, &config.server_url),
             ..WasmLimits::of_this_node()
         },
+        compile,
     })
     .await
     .context("start the WebAssembly runtime")?;

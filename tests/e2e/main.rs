@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod compiling;
 mod crash;
 mod documents;
 mod etcd;

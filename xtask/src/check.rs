@@ -17,5 +17,16 @@ pub fn run() -> Result<()> {
         "--",
         "--deny",
         "warnings",
+    ]))?;
+    // Nodes may be built without the compiler.
+    shell::run(Command::new("cargo").args([
+        "clippy",
+        "--package",
+        "skiff",
+        "--no-default-features",
+        "--locked",
+        "--",
+        "--deny",
+        "warnings",
     ]))
 }

@@ -36,6 +36,9 @@ enum Command {
     Docs,
     /// Unit, contract and end-to-end tests; arguments go to cargo nextest
     Test {
+        /// The end-to-end tests with a skiff that was built without a compiler; compiling is left to a whole one
+        #[arg(long)]
+        no_compiler: bool,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -59,7 +62,11 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Tidy => tidy::run(),
         Command::Docs => docs::run(),
-        Command::Test { arguments } => tests::run(&arguments),
+        Command::Test {
+            no_compiler: true,
+            arguments,
+        } => tests::run_without_compiler(&arguments),
+        Command::Test { arguments, .. } => tests::run(&arguments),
         Command::Setup => setup::run(),
         Command::Demo => demo::run(),
         Command::Guests => guests::run(),

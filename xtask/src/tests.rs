@@ -42,3 +42,32 @@ pub fn run(arguments: &[String]) -> Result<()> {
     ]);
     shell::run(with_tools(on_etcd.env("SKIFF_E2E_STORE", "etcd")))
 }
+
+/// The end-to-end suite with programs that cannot compile, but for the child of the compile service.
+pub fn run_without_compiler(arguments: &[String]) -> Result<()> {
+    let directory = shell::root().join("target/no-compiler");
+    std::fs::create_dir_all(&directory)?;
+    let built = shell::root().join("target/debug/skiff");
+    let build = |flags: &[&str], name: &str| {
+        shell::run(
+            Command::new("cargo")
+                .args(["build", "--locked", "--package", "skiff"])
+                .args(flags),
+        )?;
+        let copy = directory.join(name);
+        // One that still runs must not be written to.
+        let _ = std::fs::remove_file(&copy);
+        std::fs::copy(&built, &copy)?;
+        Ok::<_, anyhow::Error>(copy)
+    };
+    let bare = build(&["--no-default-features"], "skiff")?;
+    // Last, so that what other tests find is the whole program.
+    let compiler = build(&[], "compiler")?;
+    let mut nextest = Command::new("cargo");
+    nextest.args(["nextest", "run", "--locked", "--no-fail-fast"]);
+    nextest
+        .args(["--package", "skiff-tests", "--test", "e2e"])
+        .args(arguments);
+    nextest.env("SKIFF_BIN", bare).env("SKIFF_COMPILER", compiler);
+    shell::run(with_tools(&mut nextest))
+}

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use skiff_node_agent::{EvictionHard, NodeAgentConfig, OnExit};
+use clap::ValueEnum;
+use skiff_node_agent::{CompileBy, EvictionHard, NodeAgentConfig, OnExit};
 
 use crate::logging::{self, LogFormat};
 use crate::paths;
@@ -39,6 +40,9 @@ pub struct Args {
     /// Available memory and disk below which the node takes no further pods [default: memory.available<100Mi,nodefs.available<10%]
     #[arg(long, value_name = "THRESHOLDS")]
     eviction_hard: Option<EvictionHard>,
+    /// Who compiles modules: the control plane's compile service, this node, or this node when the service cannot
+    #[arg(long, value_enum, value_name = "WHO", default_value = "auto")]
+    compile: CompileWho,
     /// End all pods when the agent is stopped, and end with the process that started it (as `skiff up` does)
     #[arg(long, hide = true)]
     with_parent: bool,
@@ -50,9 +54,19 @@ pub struct Args {
     log_format: LogFormat,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CompileWho {
+    Service,
+    Local,
+    Auto,
+}
+
 pub fn run(args: Args) -> Result<()> {
     logging::init(&args.log_level, args.log_format);
     crate::idle::watch();
+    if args.compile == CompileWho::Local && !cfg!(feature = "compiler") {
+        bail!("--compile local: this program was built without a compiler");
+    }
     if args.with_parent {
         end_with_parent()?;
     }
@@ -66,6 +80,11 @@ pub fn run(args: Args) -> Result<()> {
         max_pods: args.max_pods,
         eviction_hard: args.eviction_hard,
         insecure_registries: args.insecure_registries,
+        compile: match args.compile {
+            CompileWho::Service => CompileBy::Service,
+            CompileWho::Local => CompileBy::Local,
+            CompileWho::Auto => CompileBy::Auto,
+        },
         executable: std::env::current_exe().context("find this program's own file")?,
         on_exit: if args.with_parent {
             OnExit::StopPods

@@ -68,6 +68,9 @@ pub struct ServerArgs {
     /// Elect a leader among control planes [default: only with --store etcd]
     #[arg(long, value_name = "BOOL")]
     pub leader_elect: Option<bool>,
+    /// Program that compiles modules for the nodes (its `wasm-compile`) [default: this one, if it was built with a compiler]
+    #[arg(long, value_name = "FILE", env = "SKIFF_COMPILER")]
+    pub compiler: Option<PathBuf>,
     /// Log level or filter
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     pub log_level: String,
@@ -85,6 +88,17 @@ impl ServerArgs {
         self.kubeconfig
             .clone()
             .unwrap_or_else(|| self.data_dir().join("kubeconfig"))
+    }
+
+    fn compiler(&self) -> Result<Option<PathBuf>> {
+        match &self.compiler {
+            // A relative path is one from here, wherever the compiler is started.
+            Some(program) => Ok(Some(std::path::absolute(program).context("read --compiler")?)),
+            None if cfg!(feature = "compiler") => {
+                Ok(Some(std::env::current_exe().context("find this program's own file")?))
+            }
+            None => Ok(None),
+        }
     }
 
     /// The flags as a configuration. Errors: flags that contradict each other.
@@ -114,6 +128,7 @@ impl ServerArgs {
             service_cidr: self.service_cluster_ip_range,
             pod_cidr: self.pod_cidr,
             extra_names: self.tls_san.clone(),
+            compiler: self.compiler()?,
             leader_election: if elect { LeaderElection::On } else { LeaderElection::Off },
         })
     }

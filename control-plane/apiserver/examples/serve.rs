@@ -30,6 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         token_auth_file: tokens.exists().then_some(tokens),
         client_ca_file: None,
         service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
+        compiler: None,
     };
     let store = Arc::new(EmbeddedStore::open(
         data_dir.join("store.redb"),

@@ -5,8 +5,8 @@
 //! Reading order: `path` (what is asked), `blobs`, `uploads`, `manifests`, `listing` (the handlers), `storage` (what is
 //! on disk), `collector` (what is thrown away).
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use hyper::header::HeaderName;
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 use skiff_api::status::ApiResult;
+use tokio::sync::mpsc;
 
 use crate::authz::{Attributes, Decision};
 use crate::body::{Body, RequestBody};
@@ -36,11 +37,14 @@ mod uploads;
 mod tests;
 
 use error::{Code, OciError};
-use path::Endpoint;
+use path::{Digest, Endpoint};
 use storage::Storage;
 
 /// What anonymous clients are told; docker, skopeo and oras then send their user name and password.
 const CHALLENGE: &str = "Basic realm=\"skiff\"";
+
+/// Pushed layers that wait to be looked at; a push has one or a few.
+const PUSHED_MAX: usize = 64;
 
 /// A sender that is silent for this long is given up; what it sent can be resumed.
 const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
@@ -48,6 +52,8 @@ const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
 /// The registry: its files, and the route that serves them.
 pub struct Registry {
     storage: Storage,
+    /// Told the digest of every layer that may be a module, when its manifest was pushed.
+    pushed: OnceLock<mpsc::Sender<String>>,
 }
 
 /// The head of a request.
@@ -103,7 +109,36 @@ impl Registry {
     pub fn open(directory: &Path) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             storage: Storage::open(directory)?,
+            pushed: OnceLock::new(),
         }))
+    }
+
+    /// Digests (`sha256:…`) of layers of manifests that are pushed from now on; some are left out when nobody takes them.
+    pub fn pushed_modules(&self) -> mpsc::Receiver<String> {
+        let (sender, receiver) = mpsc::channel(PUSHED_MAX);
+        let _ = self.pushed.set(sender);
+        receiver
+    }
+
+    /// Where a blob rests and its size, whichever repositories have it. Only for digests that name one.
+    pub fn blob_file(&self, digest: &str) -> Option<(PathBuf, u64)> {
+        let path = self.storage.blob_path(&Digest::parse(digest).ok()?);
+        let size = path.metadata().ok()?.len();
+        Some((path, size))
+    }
+
+    /// Whether the registry's disk has room.
+    pub fn has_space(&self) -> bool {
+        self.storage.check_space().is_ok()
+    }
+
+    fn tell_pushed(&self, layers: Vec<String>) {
+        for layer in layers {
+            let told = self.pushed.get().map(|sender| sender.try_send(layer));
+            if let Some(Err(error)) = told {
+                tracing::debug!(%error, "a pushed layer is not told");
+            }
+        }
     }
 
     async fn serve(&self, call: Call) -> Result<Response<Body>, OciError> {
@@ -130,7 +165,9 @@ impl Registry {
                 manifests::get(storage, &name, &reference).await
             }
             (Endpoint::Manifest { name, reference }, Method::PUT) => {
-                manifests::put(storage, &name, &reference, call).await
+                let (response, layers) = manifests::put(storage, &name, &reference, call).await?;
+                self.tell_pushed(layers);
+                Ok(response)
             }
             (Endpoint::Manifest { name, reference }, Method::DELETE) => {
                 manifests::delete(storage, &name, &reference).await

@@ -17,6 +17,7 @@ pub mod bootstrap;
 pub mod builtin;
 pub mod chain;
 pub mod clock;
+pub mod compiled;
 pub mod discovery;
 pub mod generic;
 pub mod handlers;

@@ -114,6 +114,14 @@ pub fn standard(
     let artifacts =
         crate::artifacts::Registry::open(&config.data_dir.join("registry")).map_err(ServerError::Artifacts)?;
     tokio::spawn(artifacts.clone().collect_regularly(draining.clone()));
+    let compiled = crate::compiled::CompileRoute::open(
+        &config.data_dir.join("compiled"),
+        config.compiler.clone(),
+        artifacts.clone(),
+        pki.clone(),
+        draining,
+    )
+    .map_err(ServerError::Compiled)?;
     tokio::spawn(crate::authz::aggregation::run(registry.clone(), draining.clone()));
     tokio::spawn(crate::pki::renew_regularly(pki.clone(), draining.clone()));
     let tokens = Arc::new(TokenSigner::new(pki, &config.service_account_issuer)?);
@@ -159,6 +167,7 @@ pub fn standard(
             Arc::new(crate::openapi::V3::default()),
             Arc::new(crate::openapi::V2::default()),
             artifacts,
+            compiled,
         ],
     })
 }

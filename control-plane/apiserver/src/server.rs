@@ -42,7 +42,13 @@ pub struct ServerConfig {
     pub client_ca_file: Option<PathBuf>,
     /// The `iss` of ServiceAccount tokens.
     pub service_account_issuer: String,
+    /// Compiles modules for the nodes, if anything here does.
+    pub compiler: Option<CompilerProgram>,
 }
+
+/// A program with the subcommand `wasm-compile`.
+#[derive(Clone, Debug)]
+pub struct CompilerProgram(pub PathBuf);
 
 /// A server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +63,8 @@ pub enum ServerError {
     Authentication(#[from] crate::authn::AuthnError),
     #[error("open the registry of artifacts")]
     Artifacts(#[source] std::io::Error),
+    #[error("open the cache of compiled modules")]
+    Compiled(#[source] std::io::Error),
     #[error("accept connections")]
     Accept(#[source] std::io::Error),
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::authn::UserInfo;
 use crate::body::Body;
 use crate::pki::{Pki, server_tls_config, serving_names};
-use crate::server::{ApiServer, ServerConfig};
+use crate::server::{ApiServer, CompilerProgram, ServerConfig};
 
 pub(crate) const TOKEN: &str = "test-token";
 
@@ -31,6 +31,10 @@ impl TestServer {
     }
 
     pub(crate) async fn customised(customise: impl FnOnce(&mut ApiServer)) -> Self {
+        Self::with(None, customise).await
+    }
+
+    pub(crate) async fn with(compiler: Option<CompilerProgram>, customise: impl FnOnce(&mut ApiServer)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tokens = directory.path().join("tokens");
         std::fs::write(
@@ -52,6 +56,7 @@ impl TestServer {
             token_auth_file: Some(tokens),
             client_ca_file: None,
             service_account_issuer: "https://issuer.test".into(),
+            compiler,
         };
         let store = EmbeddedStore::open(directory.path().join("store.redb"), EmbeddedOptions::default()).unwrap();
         let server = ApiServer::assemble(config, Arc::new(store), pki.clone(), customise)

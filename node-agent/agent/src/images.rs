@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use serde_json::Value;
 use skiff_lifecycle::{Outcome, texts};
-use skiff_runtime::{Image, PullCredentials, Runtime, RuntimeError};
+use skiff_runtime::{Image, PullCredentials, Runtime, RuntimeError, Says};
 use tracing::debug;
 
 use crate::context::Context;
@@ -22,12 +22,13 @@ pub(crate) async fn pull(
     pod: &Pod,
     container: &Container,
     attempt: u32,
+    says: Says<'_>,
 ) -> Outcome {
     let name = &container.name;
     let reference = container.image.clone().unwrap_or_default();
     let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
     if policy != "Always" {
-        match runtime.ensure_image(&reference, false, &[]).await {
+        match runtime.ensure_image_saying(&reference, false, &[], says).await {
             Ok(image) => {
                 ctx.events.pod(pod, texts::already_present(name, &reference));
                 return ready(name, attempt, &reference, &image);
@@ -43,7 +44,7 @@ pub(crate) async fn pull(
     ctx.events.pod(pod, texts::pulling(name, &reference));
     let started = Instant::now();
     let credentials = credentials(ctx, pod, &reference).await;
-    match runtime.ensure_image(&reference, true, &credentials).await {
+    match runtime.ensure_image_saying(&reference, true, &credentials, says).await {
         Ok(image) => {
             let took = SignedDuration::try_from(started.elapsed()).unwrap_or(SignedDuration::ZERO);
             ctx.events

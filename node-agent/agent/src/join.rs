@@ -45,6 +45,11 @@ impl Identity {
         self.tls_config(&[b"h2", b"http/1.1"])
     }
 
+    /// Whether the control plane's CA signed `text`.
+    pub fn ca_has_signed(&self, text: &[u8], signature: &[u8]) -> bool {
+        crate::signature::is_by(&self.ca_pem, text, signature)
+    }
+
     pub fn certificate_path(&self) -> PathBuf {
         self.directory.join("client.crt")
     }

@@ -33,6 +33,7 @@ mod pod_network;
 mod pods;
 mod probe;
 mod server;
+mod signature;
 mod status_writer;
 mod streams;
 mod telemetry;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use skiff_lifecycle::{Action, Outcome, PodEvent, PodMemory, spec, texts};
 use skiff_runtime::{ContainerSpec, Image, Resources, Runtime, RuntimeError, SandboxSpec, StdinMode};
+use tokio::sync::mpsc;
 
 use crate::context::Context;
 use crate::env::{self, Facts};
@@ -23,6 +24,8 @@ pub(crate) struct Job {
     pub(crate) uid: String,
     pub(crate) runtime: Result<Arc<dyn Runtime>, String>,
     pub(crate) memory: PodMemory,
+    /// For what happens on the way.
+    pub(crate) outcomes: mpsc::Sender<Outcome>,
 }
 
 /// Why an inline action failed.
@@ -126,7 +129,16 @@ impl Job {
                 }
             }
             Action::PullImage { container, attempt } => match (&self.runtime, self.container(container)) {
-                (Ok(runtime), Some(spec)) => images::pull(&self.ctx, &**runtime, &self.pod, &spec, *attempt).await,
+                (Ok(runtime), Some(spec)) => {
+                    let says = |message: &str| {
+                        // One that is lost is followed by another, or by the end.
+                        let _ = self.outcomes.try_send(Outcome::ImageWaits {
+                            container: container.clone(),
+                            message: message.to_owned(),
+                        });
+                    };
+                    images::pull(&self.ctx, &**runtime, &self.pod, &spec, *attempt, &says).await
+                }
                 (Err(message), _) => images::failed(container, "CreateContainerError", message),
                 (_, None) => images::failed(container, "CreateContainerError", "no such container in the pod"),
             },

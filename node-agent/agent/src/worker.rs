@@ -326,6 +326,7 @@ impl Worker {
                 uid: self.uid.clone(),
                 runtime,
                 memory: self.memory.clone(),
+                outcomes: self.outcome_sender.clone(),
             };
             if perform::is_background(action) {
                 let action = action.clone();

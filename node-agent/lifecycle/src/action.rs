@@ -89,6 +89,11 @@ pub enum Outcome {
         image_id: String,
         size_bytes: u64,
     },
+    /// The image is on its way, and its compiled code is waited for; the pull goes on.
+    ImageWaits {
+        container: String,
+        message: String,
+    },
     ImageFailed {
         container: String,
         reason: String,

@@ -13,7 +13,7 @@ use crate::observed::{ContainerPhase, ContainerView};
 use crate::probes::is_ready;
 use crate::spec::{self, Role};
 use crate::step::{LOST_MESSAGE, LOST_REASON};
-use crate::texts::go_duration;
+use crate::texts::{COMPILING, go_duration};
 
 pub(crate) struct Shown {
     pub(crate) role: Role,
@@ -182,6 +182,9 @@ impl Builder<'_> {
         }
         if let Some(problem) = &self.state.problem {
             return Some(waiting(&problem.reason, &problem.message));
+        }
+        if let Some(message) = &self.state.pull_waits {
+            return Some(waiting(COMPILING, message));
         }
         let problem = self.state.pull_problem.as_ref()?;
         if problem.reason == "ErrImagePull" && self.now >= problem.since + PULL_ERROR_SHOWN {

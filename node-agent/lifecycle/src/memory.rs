@@ -81,6 +81,9 @@ pub struct ContainerMemory {
     /// The attempt that `pulled` is for: every start looks at the image again, as its pull policy says.
     pub pulled: Option<PulledImage>,
     pub pull_problem: Option<Problem>,
+    /// What the pull at hand waits for. Not kept: a pull begins anew with the agent.
+    #[serde(skip)]
+    pub pull_waits: Option<String>,
     pub pull_back_off: Option<BackOff>,
     pub pull_back_off_told: bool,
     pub problem: Option<Problem>,

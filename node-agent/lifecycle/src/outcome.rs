@@ -56,9 +56,22 @@ impl PodMemory {
                     size_bytes: *size_bytes,
                 });
                 state.pull_problem = None;
+                state.pull_waits = None;
                 state.pull_back_off = None;
                 state.pull_back_off_told = false;
                 Vec::new()
+            }
+            Outcome::ImageWaits { container, message } => {
+                // The pull may have ended since.
+                if !self.in_flight.contains(&Operation::Image(container.clone())) {
+                    return Vec::new();
+                }
+                let state = self.container_mut(container);
+                match state.pull_waits.replace(message.clone()) {
+                    None => vec![texts::compiling(container, message)],
+                    // How far it is is for the status alone.
+                    Some(_) => Vec::new(),
+                }
             }
             Outcome::ImageFailed {
                 container,
@@ -153,6 +166,7 @@ impl PodMemory {
         let back_off = BackOff::next(state.pull_back_off.as_ref(), now);
         let delay = SignedDuration::from_secs(back_off.delay_seconds);
         state.pull_problem = Some(problem(reason, message, now, delay));
+        state.pull_waits = None;
         state.pull_back_off = Some(back_off);
         state.pull_back_off_told = false;
         let told = match reason {

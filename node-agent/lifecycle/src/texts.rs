@@ -4,6 +4,9 @@ use jiff::SignedDuration;
 
 use crate::action::{EventKind, PodEvent, ProbeKind};
 
+/// The waiting reason of a container whose module is being compiled for this node, and its event's.
+pub const COMPILING: &str = "Compiling";
+
 fn event(kind: EventKind, reason: &str, message: String, container: Option<&str>) -> PodEvent {
     PodEvent {
         kind,
@@ -20,6 +23,10 @@ pub fn pulling(container: &str, image: &str) -> PodEvent {
         format!("Pulling image \"{image}\""),
         Some(container),
     )
+}
+
+pub fn compiling(container: &str, message: &str) -> PodEvent {
+    event(EventKind::Normal, COMPILING, message.to_owned(), Some(container))
 }
 
 pub fn pulled(container: &str, image: &str, took: SignedDuration, waited: SignedDuration, bytes: u64) -> PodEvent {

@@ -4,14 +4,10 @@
 //! async (1.6 times cheaper per request); guests of WASI 0.3 need the other. A worker makes the second one only when
 //! the first such guest comes.
 
-use std::hash::{Hash, Hasher};
-
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
-    WasmBacktraceDetails,
-};
+#[cfg(feature = "compiler")]
+use skiff_api::compiled::Platform;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::limits;
 
@@ -28,8 +24,9 @@ impl Flavour {
             Self::P3 => "p3",
         }
     }
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Lean, Self::P3].into_iter().find(|f| f.name() == name)
+    /// The one that a module runs on.
+    pub(crate) fn of(p3: bool) -> Self {
+        if p3 { Self::P3 } else { Self::Lean }
     }
 }
 
@@ -38,9 +35,11 @@ impl Flavour {
 fn config(flavour: Flavour) -> Config {
     let p3 = flavour == Flavour::P3;
     let mut config = Config::new();
+    #[cfg(feature = "compiler")]
     config
-        .strategy(Strategy::Cranelift)
-        .cranelift_opt_level(OptLevel::Speed)
+        .strategy(wasmtime::Strategy::Cranelift)
+        .cranelift_opt_level(wasmtime::OptLevel::Speed);
+    config
         .epoch_interruption(true)
         .max_wasm_stack(limits::WASM_STACK_BYTES)
         .async_stack_size(limits::ASYNC_STACK_BYTES)
@@ -55,28 +54,29 @@ fn config(flavour: Flavour) -> Config {
     config
 }
 
-/// An engine that only compiles and hashes.
-pub(crate) fn compiler(flavour: Flavour, parallel: bool) -> wasmtime::Result<Engine> {
+/// An engine that only compiles, for this platform. Errors: a target or CPU feature that the compiler does not know.
+#[cfg(feature = "compiler")]
+pub(crate) fn compiler(flavour: Flavour, platform: &Platform, parallel: bool) -> wasmtime::Result<Engine> {
     let mut config = config(flavour);
+    config.target(platform.target())?;
+    for feature in platform.features() {
+        #[expect(
+            unsafe_code,
+            reason = "only CPU features are named so, and an engine loads no code that uses one its CPU lacks"
+        )]
+        // SAFETY: as the reason says; the code is not run in this process.
+        unsafe {
+            config.cranelift_flag_enable(feature);
+        }
+    }
     config.parallel_compilation(parallel);
     Engine::new(&config)
 }
 
-/// Identifies everything that code of this flavour depends on (engine version, settings, target, CPU features), in hex.
-pub(crate) fn compatibility(flavour: Flavour) -> wasmtime::Result<String> {
-    struct ShaHasher(Sha256);
-    impl Hasher for ShaHasher {
-        fn write(&mut self, bytes: &[u8]) {
-            self.0.update(bytes);
-        }
-        fn finish(&self) -> u64 {
-            0
-        }
-    }
-    let engine = compiler(flavour, false)?;
-    let mut hasher = ShaHasher(Sha256::new());
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    Ok(hex(&hasher.0.finalize()[..16]))
+/// What the compiler makes of this machine by itself.
+#[cfg(all(test, feature = "compiler"))]
+pub(crate) fn native() -> wasmtime::Result<Engine> {
+    Engine::new(&config(Flavour::Lean))
 }
 
 /// An engine that runs guests, with a pool of `slots` instances.
@@ -129,11 +129,45 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// What the engine says code depends on, for one fixed target.
+    #[cfg(feature = "compiler")]
+    fn compatibility(flavour: Flavour) -> String {
+        use sha2::{Digest, Sha256};
+        use std::hash::{Hash, Hasher};
+        struct ShaHasher(Sha256);
+        impl Hasher for ShaHasher {
+            fn write(&mut self, bytes: &[u8]) {
+                self.0.update(bytes);
+            }
+            fn finish(&self) -> u64 {
+                0
+            }
+        }
+        let platform = Platform::new(crate::machine::ENGINE_ID, "x86_64-unknown-linux-gnu", &[]).expect("names");
+        let engine = compiler(flavour, &platform, false).expect("an engine");
+        let mut hasher = ShaHasher(Sha256::new());
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        hex(&hasher.0.finalize()[..8])
+    }
+
+    /// If this fails, code made before is not what this engine makes: raise the number in `machine::ENGINE_ID` and note
+    /// the new hashes here. Nodes then ask for code anew.
+    #[cfg(all(feature = "compiler", target_arch = "x86_64"))]
     #[test]
-    fn the_flavours_compile_differently_and_stably() {
-        let lean = compatibility(Flavour::Lean).expect("hash");
-        assert_eq!(lean, compatibility(Flavour::Lean).expect("hash"));
-        assert_ne!(lean, compatibility(Flavour::P3).expect("hash"));
+    fn the_engines_id_stands_for_its_settings() {
+        let found = (
+            crate::machine::ENGINE_ID,
+            compatibility(Flavour::Lean),
+            compatibility(Flavour::P3),
+        );
+        expect_test::expect![[r#"
+            (
+                "wasmtime-48.0.8-1",
+                "2ed858166360e1ef",
+                "c8cecc3073a4d6e3",
+            )
+        "#]]
+        .assert_debug_eq(&found);
     }
 
     #[test]

@@ -136,5 +136,12 @@ pub const COMPILE_ADDRESS_SPACE: u64 = 6 << 30;
 pub const COMPILE_CPU_SECONDS: u64 = 300;
 pub const COMPILE_DEADLINE: Duration = Duration::from_secs(300);
 pub const COMPILE_FILE_BYTES_MAX: u64 = 2 << 30;
+/// The compile service may hold a question for so long: at first short, so that a pod says soon what it waits for.
+pub const SERVICE_FIRST_WAIT: Duration = Duration::from_secs(1);
+pub const SERVICE_WAIT: Duration = Duration::from_secs(10);
+/// It may take so long altogether: a queue of modules before ours, each with the compiler's own deadline.
+pub const SERVICE_PATIENCE: Duration = Duration::from_secs(3600);
+/// And send nothing of the code for so long.
+pub const SERVICE_SILENCE: Duration = Duration::from_secs(30);
 /// Compile children at once: compiling must not starve the guests that run, nor a huge module hold up a small one.
 pub const COMPILES_AT_ONCE: usize = 2;

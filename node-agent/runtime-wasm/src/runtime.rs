@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use skiff_runtime::{
-    ContainerSpec, Image, PullCredentials, Runtime, RuntimeError, SandboxSpec, SandboxState, StreamIo, Usage,
+    ContainerSpec, Image, PullCredentials, Runtime, RuntimeError, SandboxSpec, SandboxState, Says, StreamIo, Usage,
     WakeSender,
 };
 
-use crate::compile::Compiler;
+use crate::compile::{Compile, Compiler};
 use crate::images::ImageStore;
 use crate::images::pull::{Puller, parse};
 use crate::images::source::ArtifactSource;
@@ -37,6 +37,7 @@ pub struct WasmConfig {
     pub sources: Vec<Arc<dyn ArtifactSource>>,
     pub wake: WakeSender,
     pub limits: WasmLimits,
+    pub compile: Compile,
 }
 
 /// What a node allows its workers.
@@ -75,11 +76,12 @@ impl WasmRuntime {
             sources,
             wake,
             limits,
+            compile,
         } = config;
         // Paths are told to workers, whose working directory may be another.
         let data_dir = std::path::absolute(data_dir)?;
         let images = ImageStore::open(data_dir.join("images"))?;
-        let compiler = Compiler::open(data_dir.join("compiled"), exe.clone())?;
+        let compiler = Compiler::open(data_dir.join("compiled"), exe.clone(), compile)?;
         std::fs::create_dir_all(data_dir.join("workers"))?;
         let inner = Arc::new_cyclic(|me| Inner {
             data_dir,
@@ -117,6 +119,16 @@ impl Runtime for WasmRuntime {
         pull: bool,
         credentials: &[PullCredentials],
     ) -> Result<Image, RuntimeError> {
+        self.ensure_image_saying(reference, pull, credentials, &|_| {}).await
+    }
+
+    async fn ensure_image_saying(
+        &self,
+        reference: &str,
+        pull: bool,
+        credentials: &[PullCredentials],
+        says: Says<'_>,
+    ) -> Result<Image, RuntimeError> {
         parse(reference)?;
         let puller = &self.0.puller;
         let entry = match pull {
@@ -134,7 +146,7 @@ impl Runtime for WasmRuntime {
         let module = puller.store.blob(&entry.module);
         self.0
             .compiler
-            .ensure(&entry.module, &module, &entry.inspection)
+            .ensure(&entry.module, &module, &entry.inspection, says)
             .await?;
         Ok(Image {
             reference: reference.to_owned(),

@@ -14,6 +14,9 @@ pub enum RuntimeError {
     /// The module imports what this node does not provide, is malformed, or cannot be compiled.
     #[error("{why}")]
     Unrunnable { why: String },
+    /// Its compiled code cannot be had now: the compile service is away, busy for too long, or sent what is not signed.
+    #[error("{why}")]
+    Compile { why: String },
     #[error("failed to create sandbox: {why}")]
     Sandbox { why: String },
     #[error("failed to create container: {why}")]
@@ -39,6 +42,7 @@ impl RuntimeError {
             Self::Pull { .. } => "ErrImagePull",
             Self::ImageNeverPull { .. } => "ErrImageNeverPull",
             Self::Unrunnable { .. } | Self::Create { .. } => "CreateContainerError",
+            Self::Compile { .. } => "CompileError",
             Self::Sandbox { .. } => "CreatePodSandboxError",
             Self::Start { .. } => "RunContainerError",
             Self::NotFound { .. } | Self::Unavailable { .. } | Self::Unsupported { .. } => "RuntimeUnavailable",

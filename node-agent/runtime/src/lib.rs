@@ -23,6 +23,9 @@ pub use usage::{ContainerUsage, Figures, HostUsage, Usage};
 /// Says "look again at the pod with this uid". Bounded; a full channel means that a look is due anyway.
 pub type WakeSender = tokio::sync::mpsc::Sender<String>;
 
+/// Told what something waits for, whenever that changes.
+pub type Says<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
 /// An image on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
@@ -171,6 +174,16 @@ pub trait Runtime: Send + Sync + 'static {
         pull: bool,
         credentials: &[PullCredentials],
     ) -> Result<Image, RuntimeError>;
+    /// As [`Runtime::ensure_image`]; tells `says` whenever it waits for something else, in words for `kubectl describe`.
+    async fn ensure_image_saying(
+        &self,
+        reference: &str,
+        pull: bool,
+        credentials: &[PullCredentials],
+        _says: Says<'_>,
+    ) -> Result<Image, RuntimeError> {
+        self.ensure_image(reference, pull, credentials).await
+    }
     /// Forgets the images whose references are not `in_use`. Returns the bytes freed.
     async fn collect_images(&self, in_use: &BTreeSet<String>) -> Result<u64, RuntimeError>;
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<(), RuntimeError>;

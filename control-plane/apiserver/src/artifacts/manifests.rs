@@ -61,7 +61,7 @@ pub(super) async fn put(
     name: &str,
     reference: &Reference,
     call: Call,
-) -> Result<Response<Body>, OciError> {
+) -> Result<(Response<Body>, Vec<String>), OciError> {
     let given_type = call
         .head
         .header(CONTENT_TYPE)
@@ -115,7 +115,14 @@ pub(super) async fn put(
     ];
     let subject = subject.map(|subject| subject.to_string());
     headers.extend(subject.as_deref().map(|subject| ("oci-subject", subject)));
-    Ok(answer(201, &headers, Body::empty()))
+    let layers = list_at(&manifest, "/layers").iter().filter(|layer| is_module(layer));
+    let layers = layers.map(|layer| str_at(layer, "/digest").to_owned()).collect();
+    Ok((answer(201, &headers, Body::empty()), layers))
+}
+
+/// Whether a layer says that it is WebAssembly: all media types in use for it do.
+fn is_module(layer: &Value) -> bool {
+    str_at(layer, "/mediaType").contains("wasm")
 }
 
 /// What the manifest calls itself must be what the request calls it.

@@ -66,6 +66,11 @@ impl TestServer {
         Self(crate::test_server::TestServer::start().await)
     }
 
+    /// One that compiles with this program.
+    pub(crate) async fn compiling(compiler: Option<crate::server::CompilerProgram>) -> Self {
+        Self(crate::test_server::TestServer::with(compiler, |_| {}).await)
+    }
+
     pub(crate) async fn send(&self, user: UserInfo, request: Builder, body: impl Into<Bytes>) -> Answer {
         let request: Request<Full<Bytes>> = request.body(Full::new(body.into())).unwrap();
         let (parts, body) = self.server.handle_in_process(request, user).await.into_parts();

@@ -94,6 +94,10 @@ impl World {
                 image_id: format!("{name}@sha256:1"),
                 size_bytes: 1,
             },
+            ["waits", name, ..] => Outcome::ImageWaits {
+                container: name.to_owned(),
+                message: rest,
+            },
             ["nopull", name, ..] => Outcome::ImageFailed {
                 container: name.to_owned(),
                 reason: "ErrImagePull".to_owned(),

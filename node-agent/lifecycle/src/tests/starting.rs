@@ -304,3 +304,35 @@ fn a_container_whose_hook_fails_is_ended_and_starts_again() {
                                         | Running ready; web: running x2 last Completed 0
     "#]].assert_eq(&play(spec, script));
 }
+
+#[test]
+fn a_container_whose_module_is_being_compiled_says_so_once_in_an_event_and_always_in_its_status() {
+    let spec = "containers: [{name: web, image: i}]";
+    let script = "0s\n1s waits web after 2 others\n2s waits web compiling\n3s image web\n4s waits web too late\n\
+                  5s exit web 1\n5s waits web again\n6s nopull web\n6s look";
+    expect![[r#"
+        0s                             | PrepareVolumes, PullImage web/0, CreateSandbox
+                                        | Pending; web: ContainerCreating
+                                        ! Compiling after 2 others
+        1s    waits web after 2 others | 
+                                        | Pending; web: Compiling (after 2 others)
+        2s    waits web compiling      | 
+                                        | Pending; web: Compiling (compiling)
+        3s    image web                | CreateContainer web/0, StartContainer web
+                                        | Running ready; web: running
+        4s    waits web too late       | 
+                                        | Running ready; web: running
+        5s    exit web 1               | PullImage web/1
+                                        | Running; web: Error 1
+                                        ! Compiling again
+        5s    waits web again          | 
+                                        | Running; web: Compiling (again) last Error 1
+                                        ! Failed Failed to pull image "i": not found
+                                        ! Failed Error: ErrImagePull
+        6s    nopull web               | 
+                                        | Running; web: ErrImagePull (not found) last Error 1  wake 9s
+        6s    look                     | 
+                                        | Running; web: ErrImagePull (not found) last Error 1  wake 9s
+    "#]]
+    .assert_eq(&play(spec, script));
+}

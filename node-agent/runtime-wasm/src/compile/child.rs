@@ -8,8 +8,12 @@ use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit};
 use seccompiler::{SeccompAction, SeccompFilter, TargetArch};
 
+use skiff_api::compiled::Platform;
+
 use crate::engine::{self, Flavour};
+use crate::inspect::{Kind, inspect};
 use crate::limits;
+use crate::machine;
 
 /// Descriptors it may have open: its input and output, and what the library opens in passing.
 const OPEN_FILES: u64 = 64;
@@ -17,12 +21,19 @@ const OPEN_FILES: u64 = 64;
 const NICE: i32 = 10;
 
 pub(super) fn run(args: &[String]) -> anyhow::Result<()> {
-    let [module, out, flavour, shape] = args else {
-        bail!("usage: wasm-compile IN OUT lean|p3 core|component");
+    let [module, out, target, features] = args else {
+        if args == ["--platform"] {
+            println!("{}", platform());
+            return Ok(());
+        }
+        bail!("usage: wasm-compile IN OUT TARGET FEATURES, or --platform");
     };
-    let Some(flavour) = Flavour::parse(flavour) else {
-        bail!("no such flavour: {flavour}")
-    };
+    let features: Vec<String> = features
+        .split(',')
+        .filter(|feature| !feature.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let platform = Platform::new(machine::ENGINE_ID, target, &features)?;
     let module = std::fs::read(module).context("read the module")?;
     let mut out = std::fs::OpenOptions::new()
         .write(true)
@@ -32,14 +43,36 @@ pub(super) fn run(args: &[String]) -> anyhow::Result<()> {
         .context("create the output")?;
     limit();
     forbid().context("forbid system calls")?;
-    let engine = engine::compiler(flavour, true)?;
-    let code = match shape.as_str() {
-        "core" => engine.precompile_module(&module)?,
-        "component" => engine.precompile_component(&module)?,
-        other => bail!("no such shape: {other}"),
+    end_with_parent();
+    let inspection = inspect(&module)?;
+    let Some(kind) = inspection.kind else {
+        bail!("{}", inspection.refusal().unwrap_or_default())
+    };
+    let flavour = Flavour::of(inspection.p3);
+    let engine = engine::compiler(flavour, &platform, true)?;
+    let code = match kind {
+        Kind::CoreP1 => engine.precompile_module(&module)?,
+        _ => engine.precompile_component(&module)?,
     };
     out.write_all(&code).context("write the output")?;
-    out.sync_all().context("write the output")
+    out.sync_all().context("write the output")?;
+    println!("{}", super::code_kind(kind, flavour));
+    Ok(())
+}
+
+/// What this program compiles with, and for this machine, as JSON.
+fn platform() -> serde_json::Value {
+    let here = machine::this_machine();
+    serde_json::json!({"engine": here.id(), "target": here.target(), "features": here.features()})
+}
+
+/// Ends this process when whoever started it is gone: its standard input, which nobody writes to, is then at its end.
+fn end_with_parent() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        eprintln!("whoever asked for it is gone");
+        std::process::exit(1);
+    });
 }
 
 /// Memory, CPU time, file size, descriptors. A limit that cannot be set is already lower.

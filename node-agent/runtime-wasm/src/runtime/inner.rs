@@ -233,7 +233,10 @@ impl Inner {
         // Twice: code that was damaged on disk is compiled again.
         for last in [false, true] {
             let module = self.puller.store.blob(&entry.module);
-            let artifact = self.compiler.ensure(&entry.module, &module, &entry.inspection).await?;
+            let artifact = self
+                .compiler
+                .ensure(&entry.module, &module, &entry.inspection, &|_| {})
+                .await?;
             let link = self.sandbox(&sandbox).await?;
             let call = Call::CreateContainer {
                 spec: Box::new(spec.clone()),
@@ -246,7 +249,7 @@ impl Inner {
                         why,
                         "compiled code was damaged and is compiled again"
                     );
-                    self.compiler.discard(&entry.module, entry.inspection.p3);
+                    self.compiler.discard(&entry.module);
                 }
                 result => return Ok(result?),
             }

@@ -61,7 +61,10 @@ impl Inner {
             return Err(format!("image {image:?} is a server; only commands can be run"));
         }
         let module = store.blob(&entry.module);
-        let artifact = self.compiler.ensure(&entry.module, &module, &entry.inspection).await;
+        let artifact = self
+            .compiler
+            .ensure(&entry.module, &module, &entry.inspection, &|_| {})
+            .await;
         Ok(What::Debug {
             args: std::iter::once(image).chain(args).cloned().collect(),
             artifact: artifact.map_err(|error| error.to_string())?,

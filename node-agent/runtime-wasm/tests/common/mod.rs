@@ -14,7 +14,7 @@ use skiff_runtime::PullCredentials;
 use skiff_runtime::contract::Subject;
 use skiff_runtime_wasm::images::source::ImageReference;
 use skiff_runtime_wasm::{
-    ArtifactSource, BlobStream, ResolvedManifest, SourceError, WasmConfig, WasmLimits, WasmRuntime,
+    ArtifactSource, BlobStream, Compile, ResolvedManifest, SourceError, WasmConfig, WasmLimits, WasmRuntime,
 };
 use wit_component::{ComponentEncoder, StringEncoding};
 
@@ -102,6 +102,9 @@ pub struct Node {
     pub dir: tempfile::TempDir,
     pub registry: Arc<Registry>,
     next_ip: Mutex<u8>,
+    pub compile: Compile,
+    /// The program started for workers and compilers.
+    pub exe: PathBuf,
 }
 
 impl Node {
@@ -111,6 +114,8 @@ impl Node {
             dir,
             registry: Arc::default(),
             next_ip: Mutex::new(0),
+            compile: Compile::Local,
+            exe: PathBuf::from(env!("CARGO_BIN_EXE_skiff-wasm-host")),
         }
     }
 
@@ -119,7 +124,7 @@ impl Node {
         let (wake, wakes) = tokio::sync::mpsc::channel(1024);
         let config = WasmConfig {
             data_dir: self.dir.path().join("data"),
-            exe: PathBuf::from(env!("CARGO_BIN_EXE_skiff-wasm-host")),
+            exe: self.exe.clone(),
             sources: vec![self.registry.clone()],
             wake,
             limits: WasmLimits {
@@ -127,6 +132,7 @@ impl Node {
                 threads: 2,
                 denied: Vec::new(),
             },
+            compile: self.compile.clone(),
         };
         let runtime = Arc::new(WasmRuntime::new(config).await.expect("a runtime"));
         Subject {
