@@ -180,7 +180,7 @@ impl Container {
             started_nanos: self.status().started_nanos,
             cpu_nanos: self.cpu.used_nanos(),
             memory_bytes: surroundings.memory.used(),
-            instances: surroundings.memory.instances(),
+            instances: surroundings.instances.count() as u64,
             log_bytes: surroundings.log.bytes(),
             throttled_nanos: self.cpu.throttled_nanos(),
             throttled_times: surroundings.hits.get(Limit::Cpu),

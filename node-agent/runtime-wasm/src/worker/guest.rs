@@ -115,7 +115,7 @@ impl Surroundings {
     fn instance_memory(&self, is_command: bool) -> InstanceMemory {
         let live = self.instances.add();
         if is_command {
-            live.does(self.spec.args.join(" "));
+            live.does(self.spec.args.join(" ").into());
         }
         InstanceMemory::new(self.memory.clone(), live)
     }
@@ -213,7 +213,7 @@ impl Guest {
     }
 
     /// Says which request the instance answers, to who looks at it.
-    pub(super) fn answers(&self, request: String) {
+    pub(super) fn answers(&self, request: Arc<str>) {
         self.memory.live.does(request);
     }
 

@@ -37,7 +37,7 @@ fn row(instance: &super::instances::Instance) -> InstanceRow {
     let sizes = instance.sizes();
     InstanceRow {
         id: instance.id,
-        what: instance.what(),
+        what: instance.what().to_string(),
         age: instance.since.elapsed(),
         memories: sizes.memories,
         tables: sizes.tables,

@@ -20,7 +20,7 @@ pub(crate) struct Instances {
 pub(crate) struct Instance {
     pub(crate) id: u64,
     pub(crate) since: Instant,
-    what: Mutex<String>,
+    what: Mutex<Arc<str>>,
     sizes: Mutex<Sizes>,
     /// Somebody waits for its stack.
     asked: AtomicBool,
@@ -63,7 +63,7 @@ impl Instances {
         let instance = Arc::new(Instance {
             id: self.next.fetch_add(1, Ordering::Relaxed) + 1,
             since: Instant::now(),
-            what: Mutex::default(),
+            what: Mutex::new("".into()),
             sizes: Mutex::default(),
             asked: AtomicBool::new(false),
             asking: Mutex::default(),
@@ -85,7 +85,7 @@ impl Instances {
 }
 
 impl Instance {
-    pub(crate) fn what(&self) -> String {
+    pub(crate) fn what(&self) -> Arc<str> {
         self.what.lock().expect("no panic happens while a name is held").clone()
     }
 
@@ -106,8 +106,8 @@ impl Instance {
 }
 
 impl Live {
-    /// Says what it does: the guest's name, or a request's line.
-    pub(crate) fn does(&self, what: String) {
+    /// Says what it does: a command's arguments, or a request's line.
+    pub(crate) fn does(&self, what: Arc<str>) {
         *self
             .instance
             .what
@@ -178,7 +178,7 @@ mod tests {
         first.grew(true, 0, 7);
         drop(second);
         let [found] = &all.all()[..] else { panic!("one") };
-        assert_eq!((found.id, found.what().as_str()), (1, "GET /"));
+        assert_eq!((found.id, &*found.what()), (1, "GET /"));
         let sizes = || (found.sizes().memories, found.sizes().tables);
         assert_eq!(sizes(), (vec![131_072, 65_536], vec![7]));
         first.grew(false, 65_536, 196_608);

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::ResourceLimiter;
 
-use super::instances::Live;
-
 use super::hits::{Hits, Limit};
+use super::instances::Live;
 use crate::limits;
 
 /// The trap that ends a guest which grew over its limit.
@@ -22,7 +21,6 @@ pub(crate) struct MemoryExceeded {
 pub(crate) struct ContainerMemory {
     limit: u64,
     used: AtomicU64,
-    instances: AtomicU64,
     hits: Arc<Hits>,
 }
 
@@ -32,18 +30,12 @@ impl ContainerMemory {
         Self {
             limit: limit.unwrap_or(u64::MAX),
             used: AtomicU64::new(0),
-            instances: AtomicU64::new(0),
             hits,
         }
     }
 
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
-    }
-
-    /// Instances now.
-    pub(crate) fn instances(&self) -> u64 {
-        self.instances.load(Ordering::Relaxed)
     }
 
     fn charge(&self, bytes: u64) -> Result<(), MemoryExceeded> {
@@ -74,7 +66,6 @@ pub(crate) struct InstanceMemory {
 
 impl InstanceMemory {
     pub(crate) fn new(container: Arc<ContainerMemory>, live: Live) -> Self {
-        container.instances.fetch_add(1, Ordering::Relaxed);
         Self {
             container,
             charged: 0,
@@ -101,7 +92,6 @@ impl InstanceMemory {
 impl Drop for InstanceMemory {
     fn drop(&mut self) {
         self.container.used.fetch_sub(self.charged, Ordering::Relaxed);
-        self.container.instances.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -24,7 +24,6 @@ use super::hits::Limit;
 use super::http::{Server, plain};
 use super::program::Program;
 use super::usage::instantiated;
-use super::warm::Instance;
 use crate::limits;
 
 /// Shared by a request's guest and the body of its response.
@@ -121,7 +120,7 @@ async fn run(
     let deadline = Instant::now() + allowed;
     let line = line(&request);
     let failing = FailOnDrop(progress.clone());
-    let guest = metered(container.cpu.clone(), call(&server, request, &answers));
+    let guest = metered(container.cpu.clone(), call(&server, request, line.clone(), &answers));
     tokio::pin!(guest);
     let result = tokio::select! {
         result = timeout_at(deadline, &mut guest) => result,
@@ -169,15 +168,15 @@ async fn run(
 }
 
 /// A request as logs and listings name it.
-fn line(request: &Request<Incoming>) -> String {
-    format!("{} {}", request.method(), request.uri().path())
+fn line(request: &Request<Incoming>) -> Arc<str> {
+    format!("{} {}", request.method(), request.uri().path()).into()
 }
 
-async fn call(server: &Server, request: Request<Incoming>, answers: &Answers) -> wasmtime::Result<()> {
+async fn call(server: &Server, request: Request<Incoming>, line: Arc<str>, answers: &Answers) -> wasmtime::Result<()> {
     match &*server.container.program {
-        Program::Http(pre) => call_p2(server, pre, request, answers).await,
+        Program::Http(pre) => call_p2(server, pre, request, line, answers).await,
         // Apart from the task, which would be as large for every request else, and is moved on its way to the executor.
-        Program::HttpP3(pre) => Box::pin(call_p3(server, pre, request, answers)).await,
+        Program::HttpP3(pre) => Box::pin(call_p3(server, pre, request, line, answers)).await,
         _ => Err(wasmtime::Error::msg("a command is not a server")),
     }
 }
@@ -186,18 +185,17 @@ async fn call_p2(
     server: &Server,
     pre: &ProxyPre<Guest>,
     request: Request<Incoming>,
+    line: Arc<str>,
     answers: &Answers,
 ) -> wasmtime::Result<()> {
-    let mut instance = match server.warm.take() {
-        Some(instance) => instance,
-        None => {
-            let mut store = server.container.surroundings.store(pre.engine(), None)?;
-            let exports = instantiated(pre.instantiate_async(&mut store)).await?;
-            Instance::new(store, exports)
-        }
+    let fresh = async {
+        let mut store = server.container.surroundings.store(pre.engine(), None)?;
+        let exports = instantiated(pre.instantiate_async(&mut store)).await?;
+        Ok((store, exports))
     };
+    let mut instance = server.warm.take_or(fresh).await?;
     let store = &mut instance.store;
-    store.data().answers(line(&request));
+    store.data().answers(line);
     let scheme = Scheme::Http;
     let request = store.data_mut().http().new_incoming_request(scheme, request)?;
     // The library drops the sender unused if the guest sets no response; ours is kept for saying why.
@@ -237,17 +235,16 @@ async fn call_p3(
     server: &Server,
     pre: &ServicePre<Guest>,
     request: Request<Incoming>,
+    line: Arc<str>,
     answers: &Answers,
 ) -> wasmtime::Result<()> {
-    let mut instance = match server.warm_p3.take() {
-        Some(instance) => instance,
-        None => {
-            let mut store = server.container.surroundings.store(pre.engine(), None)?;
-            let exports = instantiated(pre.instantiate_async(&mut store)).await?;
-            Instance::new(store, exports)
-        }
+    let fresh = async {
+        let mut store = server.container.surroundings.store(pre.engine(), None)?;
+        let exports = instantiated(pre.instantiate_async(&mut store)).await?;
+        Ok((store, exports))
     };
-    instance.store.data().answers(line(&request));
+    let mut instance = server.warm_p3.take_or(fresh).await?;
+    instance.store.data().answers(line);
     let service = &instance.exports;
     let request = with_authority(request);
     instance

@@ -1,7 +1,7 @@
 //! Instances that serve several requests, one after another, where the pod asks for it (`skiff.dev/instance-reuse`): what
 //! one request left in the guest's memory is there for the next. An instance that failed is never used again.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use wasmtime::Store;
@@ -17,22 +17,13 @@ pub(super) struct Instance<E> {
     since: Instant,
 }
 
-impl<E> Instance<E> {
-    pub(super) fn new(store: Store<Guest>, exports: E) -> Self {
-        Self {
-            store,
-            exports,
-            served: 0,
-            since: Instant::now(),
-        }
-    }
-}
-
 /// The instances of one server that wait for their next request: no more than requests run at once.
 pub(super) struct Warm<E> {
     /// Requests that one instance serves.
     requests_each: u64,
     idle: Mutex<Vec<Instance<E>>>,
+    /// What an idle one is listed as.
+    listed: Arc<str>,
 }
 
 impl<E> Warm<E> {
@@ -40,6 +31,7 @@ impl<E> Warm<E> {
         Self {
             requests_each,
             idle: Mutex::default(),
+            listed: "waits for its next request".into(),
         }
     }
 
@@ -47,8 +39,24 @@ impl<E> Warm<E> {
         self.idle.lock().expect("no panic happens while the instances are held")
     }
 
-    /// The one that ran last, if any waits.
-    pub(super) fn take(&self) -> Option<Instance<E>> {
+    /// The one that ran last, or a fresh one if none waits.
+    pub(super) async fn take_or(
+        &self,
+        fresh: impl Future<Output = wasmtime::Result<(Store<Guest>, E)>>,
+    ) -> wasmtime::Result<Instance<E>> {
+        if let Some(waiting) = self.take() {
+            return Ok(waiting);
+        }
+        let (store, exports) = fresh.await?;
+        Ok(Instance {
+            store,
+            exports,
+            served: 0,
+            since: Instant::now(),
+        })
+    }
+
+    fn take(&self) -> Option<Instance<E>> {
         if self.requests_each <= 1 {
             return None;
         }
@@ -63,6 +71,7 @@ impl<E> Warm<E> {
         instance.served += 1;
         if instance.served < self.requests_each {
             instance.since = Instant::now();
+            instance.store.data().answers(self.listed.clone());
             self.idle().push(instance);
         }
     }
