@@ -198,7 +198,9 @@ impl Worker {
             .map(|pod| pod.containers.values().cloned().collect())
             .unwrap_or_default();
         futures::future::join_all(containers.iter().map(|container| container.kill())).await;
-        self.pods().remove(uid);
+        if let Some(pod) = self.pods().remove(uid) {
+            pod.containers.values().for_each(|container| container.retire());
+        }
     }
 
     /// Loads a module, unless it is loaded already.
@@ -231,7 +233,7 @@ impl Worker {
             (pod.sandbox.clone(), pod.net.clone(), hits)
         };
         let program = self.program(artifact).await?;
-        let (uid, name) = (spec.pod_uid.clone(), spec.name.clone());
+        let (uid, name, attempt) = (spec.pod_uid.clone(), spec.name.clone(), spec.attempt);
         let resources = &spec.resources;
         let (limit, request) = (resources.cpu_limit_millis, resources.cpu_request_millis);
         let cpu = CpuMeter::new(self.cores.clone(), limit, request, hits.clone());
@@ -240,7 +242,17 @@ impl Worker {
         let pod = pods
             .get_mut(&uid)
             .ok_or_else(|| WireError::NotFound(format!("sandbox of pod {uid}")))?;
-        pod.containers.insert(name, Arc::new(container));
+        // Calls are repeated: another may have been faster while the module was loaded.
+        if pod
+            .containers
+            .get(&name)
+            .is_some_and(|other| other.spec().attempt == attempt)
+        {
+            return Ok(());
+        }
+        if let Some(old) = pod.containers.insert(name, Arc::new(container)) {
+            old.retire();
+        }
         Ok(())
     }
 
@@ -254,7 +266,9 @@ impl Worker {
         {
             return Err(WireError::Create(format!("container {name:?} is running")));
         }
-        pod.containers.remove(name);
+        if let Some(old) = pod.containers.remove(name) {
+            old.retire();
+        }
         Ok(())
     }
 }

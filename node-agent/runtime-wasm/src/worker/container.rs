@@ -21,6 +21,7 @@ use super::exit::Exit;
 use super::guest::Surroundings;
 use super::hits::{Hits, Limit};
 use super::http;
+use super::keyvalue::Quota;
 use super::logs::ContainerLog;
 use super::memory::ContainerMemory;
 use super::mounts::Mounts;
@@ -96,6 +97,7 @@ impl Container {
             cpu: cpu.clone(),
             memory: memory.clone(),
             shared,
+            quota: Quota::of(&settings),
             ready: !program.tells_readiness(),
         };
         let services = Services::new(&spec, parts);
@@ -291,10 +293,7 @@ impl Container {
 
     async fn run_command(self: Arc<Self>) -> Exit {
         let stdin = self.stdin.clone();
-        let guest = metered(
-            self.cpu.clone(),
-            run_program(&self.program, &self.surroundings, stdin.clone()),
-        );
+        let guest = metered(&self.cpu, run_program(&self.program, &self.surroundings, stdin.clone()));
         tokio::pin!(guest);
         let mut stop = self.stop.subscribe();
         let mut deadline = None;
@@ -359,12 +358,6 @@ async fn try_program(program: &Program, surroundings: &Surroundings, stdin: Stdi
                 .await?
         }
         Program::Http(_) | Program::HttpP3(_) => Err(wasmtime::Error::msg("a server is not a command")),
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        usage::retire(self.cpu.used_nanos());
     }
 }
 

@@ -121,6 +121,25 @@ impl<'a> Claim<'a> {
         waker.into_iter().for_each(Waker::wake);
     }
 
+    /// Gives up a core or a place that is held; nothing was used of it.
+    pub(super) fn give_up(&mut self) {
+        let waker = match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Nothing => return,
+            Held::Core => self.member.cores.state().leave(self.member.container, 0),
+            Held::Ticket(ticket) => {
+                let mut state = self.member.cores.state();
+                match state.waiters.remove(&ticket) {
+                    Some(waiter) if waiter.granted => state.leave(self.member.container, 0),
+                    _ => {
+                        state.turns.cancel(ticket);
+                        None
+                    }
+                }
+            }
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
     /// The guest was interrupted after `nanos`, is awake already and goes on when its turn comes. `delayed` as
     /// [`Turns::interrupted`] has it.
     pub(super) fn interrupted(&mut self, nanos: u64, delayed: bool) {
@@ -139,21 +158,7 @@ impl<'a> Claim<'a> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        let waker = {
-            let mut state = self.member.cores.state();
-            match self.held {
-                Held::Nothing => None,
-                Held::Core => state.leave(self.member.container, 0),
-                Held::Ticket(ticket) => match state.waiters.remove(&ticket) {
-                    Some(waiter) if waiter.granted => state.leave(self.member.container, 0),
-                    _ => {
-                        state.turns.cancel(ticket);
-                        None
-                    }
-                },
-            }
-        };
-        waker.into_iter().for_each(Waker::wake);
+        self.give_up();
     }
 }
 
@@ -179,6 +184,20 @@ mod tests {
         let mut again = Claim::new(&members[1]);
         assert!(poll(&mut again));
         assert!(cores.state().waiters.is_empty());
+    }
+
+    #[test]
+    fn who_gives_up_keeps_neither_a_core_nor_a_place() {
+        let cores = Cores::new(1);
+        let members: Vec<_> = (0..3).map(|_| Member::new(cores.clone(), 2)).collect();
+        let [mut first, mut second, mut third] = [0, 1, 2].map(|index| Claim::new(&members[index]));
+        assert!(poll(&mut first) && !poll(&mut second) && !poll(&mut third));
+        second.give_up();
+        first.give_up();
+        assert!(poll(&mut third));
+        third.give_up();
+        assert!(poll(&mut second), "it may ask again");
+        assert_eq!(cores.state().waiters.len(), 0);
     }
 
     #[test]

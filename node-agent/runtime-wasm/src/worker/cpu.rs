@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::cores::{Claim, Cores, Member};
 use super::hits::{Hits, Limit};
 use super::ticker::ticker;
-use super::turns;
+use super::{turns, usage};
 use crate::limits;
 
 thread_local! {
@@ -33,8 +33,7 @@ pub(super) fn interrupted() {
 
 /// CPU time of this thread in nanoseconds.
 fn thread_nanos() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    usage::nanos(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime))
 }
 
 /// What one container used, and what it may use.
@@ -127,7 +126,7 @@ fn lock(bucket: &Mutex<Bucket>) -> std::sync::MutexGuard<'_, Bucket> {
 }
 
 /// Runs a guest's future: charged, throttled, in its turn, and with the ticker going while it is on a core.
-pub(crate) async fn metered<F: Future>(meter: Arc<CpuMeter>, guest: F) -> F::Output {
+pub(crate) async fn metered<F: Future>(meter: &CpuMeter, guest: F) -> F::Output {
     let mut guest = pin!(guest);
     let mut wait: Option<(Pin<Box<tokio::time::Sleep>>, Throttled<'_>)> = None;
     let mut claim = Claim::new(&meter.member);
@@ -141,8 +140,10 @@ pub(crate) async fn metered<F: Future>(meter: Arc<CpuMeter>, guest: F) -> F::Out
             }
             match meter.debt() {
                 Some(debt) => {
+                    // Who must pay back holds no core meanwhile: a sibling may have overspent since the last tick.
+                    claim.give_up();
                     meter.hits.count(Limit::Cpu);
-                    wait = Some((Box::pin(tokio::time::sleep(debt)), Throttled::begin(&meter)));
+                    wait = Some((Box::pin(tokio::time::sleep(debt)), Throttled::begin(meter)));
                 }
                 None => break,
             }
@@ -151,11 +152,13 @@ pub(crate) async fn metered<F: Future>(meter: Arc<CpuMeter>, guest: F) -> F::Out
             return Poll::Pending;
         }
         INTERRUPTED.set(false);
-        let stay = Stay::begin(&meter);
+        let stay = Stay::begin(meter);
         let result = guest.as_mut().poll(cx);
-        let (nanos, delayed) = stay.end();
+        let (nanos, since) = stay.end();
         // Who must pay back first leaves the core to others.
         if result.is_pending() && INTERRUPTED.get() && meter.debt().is_none() {
+            // The kernel kept the thread waiting for longer than it ran.
+            let delayed = since.elapsed() > 2 * Duration::from_nanos(nanos) + limits::TICK;
             claim.interrupted(nanos, delayed);
         } else {
             claim.leave(nanos);
@@ -205,12 +208,11 @@ impl<'a> Stay<'a> {
         }
     }
 
-    /// Returns the CPU time of the stay in nanoseconds, and whether the kernel kept the thread waiting for longer than it ran.
-    fn end(self) -> (u64, bool) {
-        let nanos = self.charge();
-        let delayed = self.at.elapsed() > 2 * Duration::from_nanos(nanos) + limits::TICK;
+    /// Returns the CPU time of the stay in nanoseconds, and when it began.
+    fn end(self) -> (u64, Instant) {
+        let ended = (self.charge(), self.at);
         std::mem::forget(self);
-        (nanos, delayed)
+        ended
     }
 
     fn charge(&self) -> u64 {

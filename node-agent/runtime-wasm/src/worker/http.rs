@@ -115,6 +115,11 @@ pub(super) async fn run(container: Arc<Container>, listener: std::net::TcpListen
     }
     server.killed.cancel();
     server.connections.wait().await;
+    // Each guest gives its turn back when it is gone; an error would mean that turns are closed, which they never are.
+    let _ = server
+        .turns
+        .acquire_many(container.surroundings.bounds.requests as u32)
+        .await;
     exit
 }
 

@@ -72,18 +72,12 @@ fn container_row(container: &Container) -> ContainerRow {
 
 impl Facts for Inside {
     fn identity(&self) -> Identity {
-        let spec = self.container.spec();
-        let pods = self.worker.pods();
-        let sandbox = pods.get(&spec.pod_uid).map(|pod| pod.sandbox.clone());
-        drop(pods);
-        let of = |get: fn(&skiff_runtime::SandboxSpec) -> &String| {
-            sandbox.as_ref().map(|sandbox| get(sandbox).clone()).unwrap_or_default()
-        };
+        let (spec, sandbox) = (self.container.spec(), &self.container.surroundings.services.sandbox);
         Identity {
-            pod: of(|sandbox| &sandbox.name),
-            namespace: of(|sandbox| &sandbox.namespace),
+            pod: sandbox.name.clone(),
+            namespace: sandbox.namespace.clone(),
             container: spec.name.clone(),
-            hostname: of(|sandbox| &sandbox.hostname),
+            hostname: sandbox.hostname.clone(),
             image: spec.image.reference.clone(),
         }
     }
@@ -146,7 +140,7 @@ impl Facts for Inside {
             row(
                 "requests at once",
                 bounds.requests.to_string(),
-                instances.len().to_string(),
+                unused(),
                 "they wait, then 503",
             ),
             row(

@@ -20,7 +20,7 @@ pub(crate) struct Instances {
 pub(crate) struct Instance {
     pub(crate) id: u64,
     pub(crate) since: Instant,
-    what: Mutex<Arc<str>>,
+    what: Mutex<Option<Arc<str>>>,
     sizes: Mutex<Sizes>,
     /// Somebody waits for its stack.
     asked: AtomicBool,
@@ -33,16 +33,17 @@ pub(crate) struct Instance {
 pub(crate) struct Sizes {
     pub(crate) memories: Vec<u64>,
     pub(crate) tables: Vec<u64>,
-    /// Before the last growth, which may be taken back.
-    before: Option<(bool, u64, u64)>,
 }
 
 impl Sizes {
     fn change(&mut self, table: bool, from: u64, to: u64) {
         let sizes = if table { &mut self.tables } else { &mut self.memories };
-        match sizes.iter().position(|size| *size == from && from != 0) {
+        // What is empty is not listed.
+        let at = sizes.iter().position(|size| *size == from && from != 0);
+        match at {
             Some(at) if to == 0 => drop(sizes.remove(at)),
             Some(at) => sizes[at] = to,
+            None if to == 0 => {}
             None => sizes.push(to),
         }
     }
@@ -63,7 +64,7 @@ impl Instances {
         let instance = Arc::new(Instance {
             id: self.next.fetch_add(1, Ordering::Relaxed) + 1,
             since: Instant::now(),
-            what: Mutex::new("".into()),
+            what: Mutex::default(),
             sizes: Mutex::default(),
             asked: AtomicBool::new(false),
             asking: Mutex::default(),
@@ -86,7 +87,11 @@ impl Instances {
 
 impl Instance {
     pub(crate) fn what(&self) -> Arc<str> {
-        self.what.lock().expect("no panic happens while a name is held").clone()
+        self.what
+            .lock()
+            .expect("no panic happens while a name is held")
+            .clone()
+            .unwrap_or_default()
     }
 
     pub(crate) fn sizes(&self) -> Sizes {
@@ -112,30 +117,17 @@ impl Live {
             .instance
             .what
             .lock()
-            .expect("no panic happens while a name is held") = what;
+            .expect("no panic happens while a name is held") = Some(what);
     }
 
-    /// A memory or table that grew. Elements of a table, bytes of a memory; 0 before = a new one.
+    /// A memory or table that grew, or whose growth is taken back. Elements of a table, bytes of a memory; 0 before = a new one.
     pub(crate) fn grew(&self, table: bool, from: u64, to: u64) {
         let mut sizes = self
             .instance
             .sizes
             .lock()
             .expect("no panic happens while sizes are held");
-        sizes.before = Some((table, from, to));
         sizes.change(table, from, to);
-    }
-
-    /// The engine could not make the growth that was told last.
-    pub(crate) fn grew_not(&self) {
-        let mut sizes = self
-            .instance
-            .sizes
-            .lock()
-            .expect("no panic happens while sizes are held");
-        if let Some((table, from, to)) = sizes.before.take() {
-            sizes.change(table, to, from);
-        }
     }
 
     /// Answers who asked. Called from the epoch callback: one load when nobody did.
@@ -181,9 +173,10 @@ mod tests {
         assert_eq!((found.id, &*found.what()), (1, "GET /"));
         let sizes = || (found.sizes().memories, found.sizes().tables);
         assert_eq!(sizes(), (vec![131_072, 65_536], vec![7]));
+        // Taken back, and a memory that is empty at first.
         first.grew(false, 65_536, 196_608);
-        first.grew_not();
-        first.grew_not();
+        first.grew(false, 196_608, 65_536);
+        first.grew(false, 0, 0);
         assert_eq!(sizes(), (vec![131_072, 65_536], vec![7]));
         drop(first);
         assert_eq!(all.count(), 0);

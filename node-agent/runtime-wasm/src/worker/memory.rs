@@ -55,12 +55,19 @@ impl ContainerMemory {
     }
 }
 
+struct Growth {
+    table: bool,
+    from: u64,
+    to: u64,
+    bytes: u64,
+}
+
 /// The limiter of one instance. What it charged is given back when the instance goes.
 pub(crate) struct InstanceMemory {
     container: Arc<ContainerMemory>,
     charged: u64,
     /// Last granted growth, taken back when the engine could not make it.
-    last: u64,
+    last: Option<Growth>,
     pub(super) live: Live,
 }
 
@@ -69,23 +76,24 @@ impl InstanceMemory {
         Self {
             container,
             charged: 0,
-            last: 0,
+            last: None,
             live,
         }
     }
 
-    fn grow(&mut self, bytes: u64) -> wasmtime::Result<()> {
-        self.container.charge(bytes)?;
-        self.charged += bytes;
-        self.last = bytes;
-        Ok(())
+    fn grow(&mut self, growth: Growth) -> wasmtime::Result<bool> {
+        self.container.charge(growth.bytes)?;
+        self.charged += growth.bytes;
+        self.live.grew(growth.table, growth.from, growth.to);
+        self.last = Some(growth);
+        Ok(true)
     }
 
     fn take_back(&mut self) {
-        let bytes = std::mem::take(&mut self.last);
-        self.charged -= bytes;
-        self.live.grew_not();
-        self.container.used.fetch_sub(bytes, Ordering::Relaxed);
+        let Some(growth) = self.last.take() else { return };
+        self.charged -= growth.bytes;
+        self.live.grew(growth.table, growth.to, growth.from);
+        self.container.used.fetch_sub(growth.bytes, Ordering::Relaxed);
     }
 }
 
@@ -101,9 +109,12 @@ impl ResourceLimiter for InstanceMemory {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        self.grow(desired.saturating_sub(current) as u64)?;
-        self.live.grew(false, current as u64, desired as u64);
-        Ok(true)
+        self.grow(Growth {
+            table: false,
+            from: current as u64,
+            to: desired as u64,
+            bytes: desired.saturating_sub(current) as u64,
+        })
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -115,9 +126,12 @@ impl ResourceLimiter for InstanceMemory {
         if desired > limits::TABLE_ELEMENTS_MAX || maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        self.grow(desired.saturating_sub(current) as u64 * limits::TABLE_ELEMENT_BYTES)?;
-        self.live.grew(true, current as u64, desired as u64);
-        Ok(true)
+        self.grow(Growth {
+            table: true,
+            from: current as u64,
+            to: desired as u64,
+            bytes: desired.saturating_sub(current) as u64 * limits::TABLE_ELEMENT_BYTES,
+        })
     }
 
     fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -157,6 +171,10 @@ mod tests {
         first
             .memory_grow_failed(wasmtime::Error::msg("no slot"))
             .expect("taken back");
+        first
+            .memory_grow_failed(wasmtime::Error::msg("no slot"))
+            .expect("taken back once");
+        assert_eq!(container.used(), 65536);
         drop(first);
         assert_eq!(container.used(), 0);
     }

@@ -149,7 +149,7 @@ impl Programs {
     }
 
     fn open(&self, artifact: &Artifact) -> wasmtime::Result<Program> {
-        let runner = self.runner(if artifact.p3 { Flavour::P3 } else { Flavour::Lean })?;
+        let runner = self.runner(Flavour::of(artifact.p3))?;
         let mut file = std::fs::File::open(&artifact.path)?;
         let mut hasher = Sha256::new();
         std::io::copy(&mut file, &mut hasher)?;

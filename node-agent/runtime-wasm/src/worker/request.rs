@@ -115,12 +115,12 @@ async fn run(
     progress: Arc<Progress>,
     _turn: OwnedSemaphorePermit,
 ) {
-    let container = server.container.clone();
+    let container = &server.container;
     let allowed = container.surroundings.bounds.request_deadline;
     let deadline = Instant::now() + allowed;
     let line = line(&request);
     let failing = FailOnDrop(progress.clone());
-    let guest = metered(container.cpu.clone(), call(&server, request, line.clone(), &answers));
+    let guest = metered(&container.cpu, call(&server, request, line.clone(), &answers));
     tokio::pin!(guest);
     let result = tokio::select! {
         result = timeout_at(deadline, &mut guest) => result,
@@ -217,7 +217,10 @@ async fn call_p2(
             }
         }
     }
-    server.warm.give(instance);
+    // Who set no response failed.
+    if answers.is_given() {
+        server.warm.give(instance);
+    }
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use skiff_api::pod_settings::settings_of;
 use skiff_runtime::{ContainerSpec, SandboxSpec};
 use wasmtime::component::HasData;
 
@@ -33,7 +32,7 @@ mod pod {
 
 /// One container's services.
 pub(crate) struct Services {
-    sandbox: Arc<SandboxSpec>,
+    pub(super) sandbox: Arc<SandboxSpec>,
     container: String,
     /// Sorted by key.
     config: Vec<(String, String)>,
@@ -61,6 +60,7 @@ pub(crate) struct Parts {
     pub(crate) cpu: Arc<CpuMeter>,
     pub(crate) memory: Arc<ContainerMemory>,
     pub(crate) shared: Shared,
+    pub(crate) quota: Quota,
     /// Ready from the start on, before the guest says anything.
     pub(crate) ready: bool,
 }
@@ -69,7 +69,6 @@ impl Services {
     pub(crate) fn new(spec: &ContainerSpec, parts: Parts) -> Self {
         let mut config = spec.config.clone();
         config.sort();
-        let settings = settings_of(&parts.sandbox.annotations, &spec.name);
         Self {
             sandbox: parts.sandbox,
             container: spec.name.clone(),
@@ -80,7 +79,7 @@ impl Services {
             memory: parts.memory,
             changes: parts.shared.changes,
             buckets: parts.shared.buckets,
-            quota: Quota::of(&settings),
+            quota: parts.quota,
             lifecycle: Lifecycle::new(parts.ready),
         }
     }

@@ -71,6 +71,7 @@ macro_rules! forward {
         })*
     };
 }
+pub(super) use forward;
 
 impl network::Host for PodSockets<'_> {
     forward! { network::Host;

@@ -1,6 +1,5 @@
 //! `wasi:sockets` 0.3 as a pod sees it: the same rules as for 0.2 ([`super::sockets`]). All else is the library's.
 
-use std::future::Future;
 use std::net::SocketAddr;
 
 use futures::FutureExt;
@@ -11,21 +10,12 @@ use wasmtime_wasi::p3::sockets::{SocketError, SocketResult};
 use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsCtxView, WasiSocketsView};
 
 use super::guest::{Guest, Linker};
-use super::sockets::{HasPodSockets, PodSockets};
+use super::sockets::{HasPodSockets, PodSockets, forward};
 
 type Address = types::IpSocketAddress;
 type Family = types::IpAddressFamily;
 /// How a stream ends.
 type Ended = FutureReader<std::result::Result<(), types::ErrorCode>>;
-
-/// Methods that go straight to the library.
-macro_rules! forward {
-    ($api:path; $($name:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
-        $(fn $name(&mut self $(, $argument: $kind)*) -> $result {
-            <WasiSocketsCtxView<'_> as $api>::$name(&mut self.view $(, $argument)*)
-        })*
-    };
-}
 
 /// In place of the library's.
 pub(super) fn add_to_linker(linker: &mut Linker) -> Result<()> {
@@ -60,7 +50,8 @@ impl types::HostTcpSocketWithStore<Guest> for HasPodSockets {
             let mut pod = store.get();
             let own = pod.any_own(SocketAddr::from(to).is_ipv4());
             let binding = types::HostTcpSocket::bind(&mut pod.view, borrowed(&socket), own.into());
-            drop(now(binding));
+            // The checks of an address never wait.
+            drop(binding.now_or_never());
         });
         <WasiSockets as types::HostTcpSocketWithStore<Guest>>::connect(&library(accessor), socket, to).await
     }
@@ -89,11 +80,6 @@ where
     T: 'static,
 {
     Resource::new_borrow(socket.rep())
-}
-
-/// The checks of an address never wait.
-fn now<T>(binding: impl Future<Output = T>) -> Option<T> {
-    binding.now_or_never()
 }
 
 impl types::HostTcpSocket for PodSockets<'_> {
@@ -165,7 +151,8 @@ impl PodSockets<'_> {
     fn bind_udp_p3(&mut self, socket: &Resource<UdpSocket>, to: Address) {
         let own = self.any_own(SocketAddr::from(to).is_ipv4());
         let binding = types::HostUdpSocket::bind(&mut self.view, borrowed(socket), own.into());
-        drop(now(binding));
+        // The checks of an address never wait.
+        drop(binding.now_or_never());
     }
 
     /// Gives the socket back to the container's count if it was not made.

@@ -62,7 +62,10 @@ pub(super) async fn serve(worker: Arc<Worker>, mut stream: UnixStream, open: Ope
         Ok((container, turn)) => {
             let meter = container.cpu.clone();
             let session = session(worker.clone(), container, stream, open, turn);
-            worker.executor.commands().spawn(metered(meter, session));
+            worker
+                .executor
+                .commands()
+                .spawn(async move { metered(&meter, session).await });
         }
         Err(why) => {
             let _ = Frame::End(Err(why)).write(&mut stream).await;
@@ -108,12 +111,14 @@ async fn session(
     let work = async {
         let end = match open.what {
             What::Attach => attach(&container, &ends, open.stdin).await,
-            what => tokio::select! {
-                biased;
-                end = perform(&worker, &container, what, &ends, turn.clone()) => end,
-                () = container.ended.cancelled() => Ok(KILLED),
-                () = ends.left.cancelled() => Ok(INTERRUPTED),
-            },
+            What::Exec { command } => {
+                let work = exec(&worker, &container, command, &ends, turn.clone());
+                unless_ended(&container, &ends, work).await
+            }
+            What::Debug { args, artifact } => {
+                let work = debug(&worker, &container, args, artifact, &ends);
+                unless_ended(&container, &ends, work).await
+            }
         };
         let _ = frames.send(Frame::End(end)).await;
         // The rest is the writer's.
@@ -178,17 +183,13 @@ fn type_for_guest(ends: &Ends, bytes: &[u8]) {
     }
 }
 
-async fn perform(
-    worker: &Arc<Worker>,
-    container: &Arc<Container>,
-    what: What,
-    ends: &Ends,
-    turn: Arc<OwnedSemaphorePermit>,
-) -> End {
-    match what {
-        What::Exec { command } => exec(worker, container, command, ends, turn).await,
-        What::Debug { args, artifact } => debug(worker, container, args, artifact, ends).await,
-        What::Attach => attach(container, ends, true).await,
+/// The end of `work`, or of what it is a guest of.
+async fn unless_ended(container: &Container, ends: &Ends, work: impl Future<Output = End>) -> End {
+    tokio::select! {
+        biased;
+        end = work => end,
+        () = container.ended.cancelled() => Ok(KILLED),
+        () = ends.left.cancelled() => Ok(INTERRUPTED),
     }
 }
 

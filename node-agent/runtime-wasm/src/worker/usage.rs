@@ -32,16 +32,16 @@ pub(super) fn monotonic_nanos() -> u64 {
     nanos(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic))
 }
 
-fn nanos(time: rustix::time::Timespec) -> u64 {
+pub(super) fn nanos(time: rustix::time::Timespec) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Keeps a container's CPU time when the container goes.
-pub(super) fn retire(cpu_nanos: u64) {
-    RETIRED_NANOS.fetch_add(cpu_nanos, Ordering::Relaxed);
-}
-
 impl Container {
+    /// Keeps its CPU time, when it is forgotten: at once, whoever may hold it for a moment yet.
+    pub(super) fn retire(&self) {
+        RETIRED_NANOS.fetch_add(self.cpu.used_nanos(), Ordering::Relaxed);
+    }
+
     /// Its figures, if they are other than told up to report `after`; these then become part of `report`.
     fn changed(&self, after: u64, report: u64) -> Option<ContainerFigures> {
         let figures = self.figures();
