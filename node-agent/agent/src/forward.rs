@@ -25,7 +25,9 @@ const PIECES_MAX: usize = 2;
 /// Dials a server of the pod. The error is for the user.
 ///
 /// Pod addresses are addresses of this node, so a server of the node itself that listens on all addresses would answer
-/// there too, and is none of the pod's: only a server that listens on exactly this address is dialled.
+/// there too, and is none of the pod's: only a server that listens on exactly this address is dialled. A pod with
+/// hostNetwork has the node's own address and shares its network: there, as in Kubernetes, a daemon of the node that
+/// listens on this address is reached.
 pub(crate) async fn open(ip: IpAddr, port: u16) -> Result<TcpStream, String> {
     let address = SocketAddr::new(ip, port);
     let listens = tokio::task::spawn_blocking(move || listens_on(address)).await;
@@ -51,11 +53,10 @@ fn listens_on(address: SocketAddr) -> std::io::Result<bool> {
             opened => opened?,
         };
         let wanted = format!("{ip}:{:04X}", address.port());
-        let mut lines = BufReader::new(file).lines().skip(1);
-        if lines.try_fold(false, |found, line| {
-            Ok::<_, std::io::Error>(found || is_listener(&line?, &wanted))
-        })? {
-            return Ok(true);
+        for line in BufReader::new(file).lines().skip(1) {
+            if is_listener(&line?, &wanted) {
+                return Ok(true);
+            }
         }
     }
     Ok(false)

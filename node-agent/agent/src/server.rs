@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
@@ -112,38 +113,35 @@ impl Server {
 
     pub(crate) async fn serve(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let (head, body) = request.into_parts();
+        Ok(self.route(&head, body).await.unwrap_or_else(Refusal::response))
+    }
+
+    async fn route(&self, head: &Parts, body: Incoming) -> Result<Response<Body>, Refusal> {
         let query = head.uri.query().unwrap_or_default();
         let parts: Vec<String> = head.uri.path().split('/').skip(1).map(decode).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        let result = match (&head.method, &parts[..]) {
+        match (&head.method, &parts[..]) {
             (&Method::GET, ["healthz"]) => Ok(Response::new(Full::new(Bytes::from_static(b"ok")).boxed())),
             (&Method::GET, ["containerLogs", namespace, pod, container]) => self.logs(namespace, pod, container, query),
-            (&Method::POST, ["exec", namespace, pod, pod_uid, container]) => match self.pod(namespace, pod, pod_uid) {
-                Ok(pod) => {
-                    let call = Call::Exec(sessions::all(query, "command"));
-                    self.session(pod, container, call, &head, body).await
-                }
-                Err(refusal) => Err(refusal),
-            },
+            (&Method::POST, ["exec", namespace, pod, pod_uid, container]) => {
+                let pod = self.pod(namespace, pod, pod_uid)?;
+                let call = Call::Exec(sessions::all(query, "command"));
+                self.session(pod, container, call, head, body).await
+            }
             (&Method::POST, ["attach", namespace, pod, pod_uid, container]) => {
-                match self.pod(namespace, pod, pod_uid) {
-                    Ok(pod) => self.session(pod, container, Call::Attach, &head, body).await,
-                    Err(refusal) => Err(refusal),
-                }
+                let pod = self.pod(namespace, pod, pod_uid)?;
+                self.session(pod, container, Call::Attach, head, body).await
             }
             (&Method::POST, ["portForward", namespace, pod, pod_uid, port]) => {
-                match self.pod(namespace, pod, pod_uid) {
-                    Ok(pod) => self.forward(pod, port, &head, body).await,
-                    Err(refusal) => Err(refusal),
-                }
+                let pod = self.pod(namespace, pod, pod_uid)?;
+                self.forward(pod, port, head, body).await
             }
             (&Method::DELETE, ["sessions", session]) => Ok(self.cancel(session)),
             (&Method::GET, ["metrics" | "stats" | "usage", ..]) => self.usage(&parts, query).await,
             _ => Err(Refusal::not_found(
                 "the server could not find the requested resource".to_owned(),
             )),
-        };
-        Ok(result.unwrap_or_else(Refusal::response))
+        }
     }
 
     async fn usage(&self, path: &[&str], query: &str) -> Result<Response<Body>, Refusal> {

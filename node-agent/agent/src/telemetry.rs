@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use jiff::Timestamp;
 use skiff_api::exposition;
+use skiff_runtime::RuntimeError;
 use tokio::sync::Mutex;
 use tracing::debug;
 
@@ -104,17 +105,17 @@ impl Telemetry {
     async fn read(&self, state: &mut State) -> Arc<Reading> {
         let runtimes = self.ctx.runtimes.iter();
         let asked = runtimes.map(|(name, runtime)| async move { (name, runtime.usage().await) });
-        let mut usages = Vec::new();
-        for (name, usage) in join_all(asked).await {
-            match usage {
-                Ok(usage) => usages.push(usage),
-                Err(error) => debug!(
+        let told = |(name, usage): (_, Result<_, RuntimeError>)| {
+            let silent = |error: &RuntimeError| {
+                debug!(
                     runtime = name,
-                    error = chain(&error),
+                    error = chain(error),
                     "a runtime does not tell what is used"
-                ),
-            }
-        }
+                );
+            };
+            usage.inspect_err(silent).ok()
+        };
+        let usages = join_all(asked).await.into_iter().map(told).collect();
         let node = node::read(&self.ctx.config.data_dir);
         let now = reading::Now {
             millis: Timestamp::now().as_millisecond(),

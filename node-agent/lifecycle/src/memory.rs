@@ -199,38 +199,32 @@ impl ContainerMemory {
         self.probes.get(&kind)
     }
 
-    /// Whether a look tells more than that an attempt has ended which we knew to have ended.
+    /// Whether a look tells something: an older attempt, or one that we know has ended, changes nothing.
     pub(crate) fn is_news(&self, view: &ContainerView) -> bool {
-        let known = |current: &ContainerView| current.attempt > view.attempt || current.has_exited();
-        !self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.attempt >= view.attempt && known(current))
+        self.current.as_ref().is_none_or(|current| {
+            current.attempt < view.attempt || current.attempt == view.attempt && !current.has_exited()
+        })
     }
 
-    /// A look at the container. An older attempt, or one that we know has ended, changes nothing.
+    /// A look at the container; one that is no news changes nothing.
     pub(crate) fn see(&mut self, view: &ContainerView, now: Timestamp) {
-        match &self.current {
-            Some(current) if current.attempt > view.attempt => {}
-            Some(current) if current.attempt == view.attempt => {
-                if !current.has_exited() {
-                    self.current = Some(view.clone());
-                }
-            }
-            _ => {
-                let old = self.current.replace(view.clone());
-                if let Some(old) = old {
-                    self.last = Some(old);
-                    self.crash_back_off = Some(BackOff::next(self.crash_back_off.as_ref(), now));
-                }
-                self.probes.clear();
-                self.post_start = None;
-                self.stop = None;
-                self.pre_stop_done = false;
-                self.back_off_told = false;
-                self.problem = None;
-                self.pull_problem = None;
-            }
+        if !self.is_news(view) {
+            return;
         }
+        let old = self.current.replace(view.clone());
+        if old.as_ref().is_some_and(|old| old.attempt == view.attempt) {
+            return;
+        }
+        if let Some(old) = old {
+            self.last = Some(old);
+            self.crash_back_off = Some(BackOff::next(self.crash_back_off.as_ref(), now));
+        }
+        self.probes.clear();
+        self.post_start = None;
+        self.stop = None;
+        self.pre_stop_done = false;
+        self.back_off_told = false;
+        self.problem = None;
+        self.pull_problem = None;
     }
 }

@@ -37,23 +37,39 @@ impl Running {
 /// Held while a session lasts.
 pub(crate) struct Held {
     pub(crate) cancelled: CancellationToken,
-    name: String,
+    /// None = it cannot be ended by name.
+    name: Option<String>,
     running: Arc<Running>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.running.lock().remove(&self.name);
+        if let Some(name) = &self.name {
+            self.running.lock().remove(name);
+        }
+    }
+}
+
+impl Held {
+    /// What comes of it, unless the session is ended first.
+    async fn unless_ended<T>(&self, doing: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => Err(Refusal::internal("the session was ended".to_owned())),
+            done = doing => done,
+        }
     }
 }
 
 impl Server {
     fn hold(&self, headers: &HeaderMap, permit: OwnedSemaphorePermit) -> Held {
         let name = headers.get(SESSION_HEADER).and_then(|name| name.to_str().ok());
-        let name = name.unwrap_or_default().to_owned();
+        let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
         let cancelled = CancellationToken::new();
-        self.running.lock().insert(name.clone(), cancelled.clone());
+        if let Some(name) = &name {
+            self.running.lock().insert(name.clone(), cancelled.clone());
+        }
         Held {
             cancelled,
             name,
@@ -118,7 +134,8 @@ impl Server {
             wanted.tty = spec.tty.unwrap_or(false);
         }
         let permit = permit(&self.sessions, "too many commands run on this node")?;
-        let (runtime, sandbox) = self.sandbox(&pod).await?;
+        let held = self.hold(&head.headers, permit);
+        let (runtime, sandbox) = held.unless_ended(self.sandbox(&pod)).await?;
         let runs = |state: &ContainerState| state.name == container && state.phase == ContainerPhase::Running;
         if !sandbox.containers.iter().any(runs) {
             return Err(absent());
@@ -130,7 +147,7 @@ impl Server {
             call,
             wanted,
         };
-        Ok(streamed(session.start(body, self.hold(&head.headers, permit))))
+        Ok(streamed(session.start(body, held)))
     }
 
     /// A connection to a port of the pod.
@@ -145,9 +162,13 @@ impl Server {
             .parse()
             .map_err(|_| Refusal::bad_request(format!("unable to parse \"{port}\" as a port")))?;
         let permit = permit(&self.forwards, "too many connections are forwarded to this node")?;
-        let (_, sandbox) = self.sandbox(&pod).await?;
-        let stream = forward::open(sandbox.ip, port).await.map_err(Refusal::internal)?;
-        Ok(streamed(forward::carry(stream, body, self.hold(&head.headers, permit))))
+        let held = self.hold(&head.headers, permit);
+        let opening = async {
+            let (_, sandbox) = self.sandbox(&pod).await?;
+            forward::open(sandbox.ip, port).await.map_err(Refusal::internal)
+        };
+        let stream = held.unless_ended(opening).await?;
+        Ok(streamed(forward::carry(stream, body, held)))
     }
 }
 

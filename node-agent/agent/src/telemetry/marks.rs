@@ -7,6 +7,9 @@ use super::reading::Reading;
 
 /// A window below this is taken only when nothing older is known.
 const WINDOW_MIN_NANOS: u64 = 10_000_000_000;
+/// A container that is not read is remembered this long: one missed answer must not turn the next rate into an average
+/// since the start.
+const KEPT_NANOS: u64 = 120_000_000_000;
 /// Below this a counter's last step weighs too much.
 const WINDOW_LEAST_NANOS: u64 = 1_000_000_000;
 
@@ -30,7 +33,7 @@ pub(crate) struct Rate {
     pub(crate) window: u64,
 }
 
-/// The marks of the node and of every running container, by container id.
+/// The marks of the node and of every running container, by container id; of one that is not read for a while as well.
 #[derive(Default)]
 pub(super) struct Marks {
     node: Pair,
@@ -38,23 +41,27 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// Marks everything that was read. What was not is forgotten.
+    /// Marks everything that runs. What ended is forgotten at once, what was not read after `KEPT_NANOS`.
     pub(super) fn mark(&mut self, reading: &Reading) {
         self.node.push(reading.node_mark());
         let mut marked = HashMap::with_capacity(self.containers.len());
-        for container in reading.running() {
+        for container in reading.containers() {
             let usage = &container.usage;
-            let (id, mut pair) = self
-                .containers
-                .remove_entry(&usage.id)
-                .unwrap_or_else(|| (usage.id.clone(), Pair::default()));
+            let known = self.containers.remove_entry(&usage.id);
+            if !usage.running {
+                continue;
+            }
+            let (id, mut pair) = known.unwrap_or_else(|| (usage.id.clone(), Pair::default()));
             pair.push(Mark {
                 at: usage.read_nanos,
                 value: usage.figures.cpu_nanos,
             });
             marked.insert(id, pair);
         }
-        self.containers = marked;
+        let unread = std::mem::replace(&mut self.containers, marked);
+        let is_young = |mark: Mark| reading.now.nanos.saturating_sub(mark.at) <= KEPT_NANOS;
+        self.containers
+            .extend(unread.into_iter().filter(|(_, pair)| pair.newer.is_some_and(is_young)));
     }
 
     pub(super) fn node(&self, now: Mark) -> Rate {

@@ -24,6 +24,8 @@ pub(super) struct Reading {
     /// By namespace and name.
     pub(super) pods: Vec<PodReading>,
     pub(super) hosts: Vec<HostUsage>,
+    /// Every runtime answered.
+    pub(super) complete: bool,
 }
 
 pub(super) struct PodReading {
@@ -42,10 +44,12 @@ pub(super) struct ContainerReading {
 }
 
 impl Reading {
-    pub(super) fn new(now: Now, node: NodeFigures, usages: Vec<Usage>, marks: &Marks) -> Self {
+    /// Of the runtimes' answers; None = it did not answer.
+    pub(super) fn new(now: Now, node: NodeFigures, usages: Vec<Option<Usage>>, marks: &Marks) -> Self {
+        let complete = usages.iter().all(Option::is_some);
         let mut pods: BTreeMap<(String, String, String), Vec<ContainerReading>> = BTreeMap::new();
         let mut hosts = Vec::new();
-        for usage in usages {
+        for usage in usages.into_iter().flatten() {
             hosts.extend(usage.hosts);
             for usage in usage.containers {
                 let figures = &usage.figures;
@@ -78,6 +82,7 @@ impl Reading {
             node_cpu: Rate::default(),
             pods: pods.into_iter().map(pod).collect(),
             hosts,
+            complete,
         };
         reading.node_cpu = marks.node(reading.node_mark());
         reading

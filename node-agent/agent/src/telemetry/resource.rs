@@ -78,7 +78,7 @@ pub(super) fn text(reading: &Reading) -> String {
         Kind::Gauge,
         "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
     )
-    .sample(&[], 0.0);
+    .sample(&[], if reading.complete { 0.0 } else { 1.0 });
     out.into_text()
 }
 

@@ -98,7 +98,7 @@ fn reading(seconds: u64, cpu_nanos: u64, marks: &Marks) -> Reading {
             }],
         }],
     };
-    Reading::new(now, node, vec![usage], marks)
+    Reading::new(now, node, vec![Some(usage)], marks)
 }
 
 fn marked() -> Reading {
@@ -121,6 +121,35 @@ fn a_rate_is_taken_since_the_mark() {
     assert_eq!((usage.node.nano_cores, usage.node.memory), (500_000_000, (5 << 29)));
     let fresh = reading(220, 15 * SECOND, &Marks::default()).usage();
     assert_eq!(fresh.pods[0].containers[0].1.nano_cores, 125_000_000);
+}
+
+/// No runtime answers.
+fn silent(seconds: u64, marks: &Marks) -> Reading {
+    let Reading { now, node, .. } = reading(seconds, 0, marks);
+    Reading::new(now, node, vec![None], marks)
+}
+
+#[test]
+fn a_missed_answer_does_not_lose_the_marks_and_is_told() {
+    let mut marks = Marks::default();
+    marks.mark(&reading(200, 10 * SECOND, &marks));
+    let missed = silent(215, &marks);
+    marks.mark(&missed);
+    let text = resource::text(&missed);
+    assert!(text.ends_with("\nresource_scrape_error 1\n"), "{text}");
+    let rate = |marks: &Marks| reading(340, 24 * SECOND, marks).usage().pods[0].containers[0].1;
+    assert_eq!(
+        (rate(&marks).nano_cores, rate(&marks).window),
+        (100_000_000, 140 * SECOND)
+    );
+    marks.mark(&silent(320, &marks));
+    assert_eq!(rate(&marks).window, 140 * SECOND);
+    // Too long ago to be about now: since the start at second 100.
+    marks.mark(&silent(321, &marks));
+    assert_eq!(
+        (rate(&marks).nano_cores, rate(&marks).window),
+        (100_000_000, 240 * SECOND)
+    );
 }
 
 #[test]
