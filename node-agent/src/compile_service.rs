@@ -59,6 +59,8 @@ impl ControlPlaneCompiler {
 #[async_trait]
 impl CompileService for ControlPlaneCompiler {
     async fn ask(&self, key: &Key, module: Option<&Path>, wait: Duration) -> Result<Answer, ServiceError> {
+        // The turn to send is for sending: what is compiled of the module is waited for without it, by asking again.
+        let wait = if module.is_some() { Duration::ZERO } else { wait };
         let path = format!("{}&wait={}", key.path_and_query(), wait.as_secs());
         let response = match module {
             None => self.send(Method::GET, &path, Vec::new(), wait).await,

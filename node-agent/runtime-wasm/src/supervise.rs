@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use skiff_runtime::{RuntimeError, SandboxSpec, SandboxState, Usage, WakeSender};
@@ -23,6 +24,8 @@ use crate::usage::Picture;
 
 /// Calls that wait to be written to one worker.
 const CALLS_QUEUE: usize = 256;
+/// A worker tells what it uses within this time, or not at all: all others' figures wait for it.
+const USAGE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The worker's arguments, read. Errors: an unknown or incomplete flag.
 pub(crate) fn parse(args: &[String]) -> anyhow::Result<WorkerArgs> {
@@ -148,7 +151,7 @@ impl Link {
     /// What its containers and itself use now.
     pub(crate) async fn usage(&self, name: &str) -> Result<Usage, CallError> {
         let after = self.picture().report();
-        self.call(Call::Usage { after }).await?;
+        self.call_within(Call::Usage { after }, USAGE_DEADLINE).await?;
         let (pods, picture) = (self.pods(), self.picture());
         Ok(Usage {
             containers: pods.values().flat_map(|pod| picture.containers(pod)).collect(),
@@ -166,22 +169,25 @@ impl Link {
 
     /// Carries out a call. Errors: the worker's, or `Unavailable` when it is gone or silent.
     pub(crate) async fn call(&self, call: Call) -> Result<(), CallError> {
+        self.call_within(call, limits::CALL_DEADLINE).await
+    }
+
+    async fn call_within(&self, call: Call, deadline: Duration) -> Result<(), CallError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.pending().insert(id, answer);
         // Checked after the insertion: the receiver drops every pending call once it has set the flag.
-        if self.is_dead() || self.calls.send(Request { id, call }).await.is_err() {
-            self.pending().remove(&id);
-            return Err(CallError::Gone);
-        }
-        match timeout(limits::CALL_DEADLINE, answered).await {
-            Ok(Ok(result)) => result.map_err(CallError::Worker),
-            Ok(Err(_)) => Err(CallError::Gone),
-            Err(_) => {
-                self.pending().remove(&id);
-                Err(CallError::Silent)
+        // A worker that reads nothing keeps the queue full: its room is waited for within the deadline as well.
+        let asked = async {
+            if self.is_dead() || self.calls.send(Request { id, call }).await.is_err() {
+                return Err(CallError::Gone);
             }
-        }
+            answered.await.map_err(|_| CallError::Gone)?.map_err(CallError::Worker)
+        };
+        let result = timeout(deadline, asked).await.unwrap_or(Err(CallError::Silent));
+        // There still if nobody answered.
+        self.pending().remove(&id);
+        result
     }
 
     async fn receive(

@@ -11,6 +11,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use console::{Console, Io, TerminalInput};
 use facts::Facts;
@@ -50,6 +51,8 @@ pub(crate) struct Context {
     last: i32,
     /// `exit` was called with this.
     exit: Option<i32>,
+    /// Bytes that may be written before the next look at what the storage limit leaves; shared by all files of a line.
+    budget: Arc<AtomicU64>,
 }
 
 /// Why a command ended early.
@@ -91,6 +94,7 @@ pub(crate) fn run(
         directory: "/".to_owned(),
         last: 0,
         exit: None,
+        budget: Arc::default(),
     };
     let Some((program, args)) = command.split_first() else {
         return 0;

@@ -30,7 +30,7 @@ struct Task<'a> {
     file: &'a str,
     directory: &'a str,
     verbose: bool,
-    /// As the archive says, less what the umask takes.
+    /// Permission bits exactly as the archive says (root's default, as `tar` has it), not less what a umask of 022 takes.
     keep_modes: bool,
     paths: Vec<&'a str>,
 }
@@ -59,7 +59,11 @@ fn parse(args: &[String]) -> Result<Task<'_>, Failure> {
                     'x' => Act::Unpack,
                     't' => Act::List,
                     // Times are never restored, owners cannot be.
-                    'm' | 'o' | 'p' => continue,
+                    'm' | 'o' => continue,
+                    'p' => {
+                        keep_modes = true;
+                        continue;
+                    }
                     'v' => {
                         verbose = true;
                         continue;
@@ -154,6 +158,7 @@ mod tests {
             ok("--no-same-permissions --no-same-owner -xmf -"),
             "Unpack - in . [] plain"
         );
+        assert_eq!(ok("--no-same-permissions -xpf -"), "Unpack - in . []");
         assert_eq!(ok("-c -fout -C/d a -- -b"), r#"Pack out in /d ["a", "-b"]"#);
     }
 

@@ -123,8 +123,11 @@ pub(super) fn perform(context: &mut Context, command: &Command, args: &[String],
     let (why, code) = match outcome {
         Ok(code) => return code,
         Err(Failure::Broken) => return INTERRUPTED,
-        Err(Failure::Told(why)) => (why, 1),
-        Err(Failure::Usage(why)) => (format!("{why}\nusage: {name} {}", command.arguments), 2),
+        Err(Failure::Told(why)) => (table::shown(&why), 1),
+        Err(Failure::Usage(why)) => (
+            format!("{}\nusage: {name} {}", table::shown(&why), command.arguments),
+            2,
+        ),
     };
     let _ = io.stdout.flush();
     match writeln!(io.stderr, "{name}: {why}") {

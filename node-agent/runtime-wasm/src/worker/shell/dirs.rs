@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::console::Io;
 use super::files::{About, DEPTH_MAX, ENTRIES_MAX, Kind, absolute};
-use super::table::{self, bytes};
+use super::table::{self, bytes, shown};
 use super::{Context, Failure, Outcome};
 
 /// Options of one letter, and the other arguments. Errors: a letter that is not `known`.
@@ -47,17 +47,8 @@ fn time(seconds: i64, format: &str) -> String {
     time.strftime(format).to_string()
 }
 
-/// A name as it may be shown: control characters could act on the reader's terminal.
-fn shown(name: &str) -> String {
-    let show = |c: char| if c.is_control() { '?' } else { c };
-    name.chars().map(show).collect()
-}
-
 pub(super) fn ls(context: &mut Context, args: &[String], io: &mut Io) -> Outcome {
-    let (options, paths) = options(args, "la1hFR")?;
-    if options.contains('R') {
-        return Err(Failure::Usage("-R is not known here".into()));
-    }
+    let (options, paths) = options(args, "la1hF")?;
     let (long, all) = (options.contains('l'), options.contains('a'));
     let paths = if paths.is_empty() { vec!["."] } else { paths };
     let mut code = 0;

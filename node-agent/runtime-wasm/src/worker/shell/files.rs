@@ -12,7 +12,7 @@ use skiff_runtime::Mount;
 
 /// Entries of a directory that are looked at: as many fit a listing's memory (their names are up to 255 bytes).
 pub(super) const ENTRIES_MAX: usize = 10_000;
-/// Directories within directories that are walked; each level holds a descriptor.
+/// Directories within directories that are walked; each level holds its listing.
 pub(super) const DEPTH_MAX: usize = 64;
 
 pub(super) const READ_ONLY: &str = "Read-only file system";
@@ -241,8 +241,7 @@ impl Files {
         }
     }
 
-    /// A plain file, opened for writing and made if it is not there. `fresh` = what was there is removed first, so that
-    /// no link is followed.
+    /// A plain file, opened for writing and made if it is not there.
     pub(super) fn write(&self, path: &str, how: Writing) -> Result<impl Write + Send + use<>, Refused> {
         let (mounted, rest) = self.writable(path)?;
         let mut options = OpenOptions::new();
@@ -330,7 +329,10 @@ impl Files {
 pub(super) enum Writing {
     Truncate,
     Append,
-    Fresh { mode: u32 },
+    /// What was there is removed first, so that no link is followed.
+    Fresh {
+        mode: u32,
+    },
 }
 
 fn plain(mounted: &Mounted, rest: &Path, options: &mut OpenOptions) -> Result<File, Refused> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::console::Io;
 use super::facts::InstanceRow;
-use super::table::{self, bytes, cpu, duration};
+use super::table::{self, bytes, cpu, duration, shown};
 use super::{Context, Failure, Outcome};
 
 /// How often and how long `top` looks unless told.
@@ -13,11 +13,6 @@ const TOP_TIMES: u32 = 1;
 const TOP_SECONDS: f64 = 1.0;
 /// Longest interval: a figure behind it is of no use.
 const TOP_SECONDS_MAX: f64 = 3600.0;
-
-/// What a client's terminal may be shown of a text that a guest or its client chose.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
 
 pub(super) fn ps(context: &mut Context, _: &[String], io: &mut Io) -> Outcome {
     let containers = context.facts.containers().into_iter().map(|row| {
@@ -43,7 +38,7 @@ pub(super) fn ps(context: &mut Context, _: &[String], io: &mut Io) -> Outcome {
         .iter()
         .map(|row| {
             let memory = bytes(row.memories.iter().sum());
-            vec![row.id.to_string(), duration(row.age), memory, plain(&row.what)]
+            vec![row.id.to_string(), duration(row.age), memory, shown(&row.what)]
         })
         .collect();
     writeln!(io.stdout)?;
@@ -147,13 +142,13 @@ pub(super) fn stack(context: &mut Context, _: &[String], io: &mut Io) -> Outcome
         )?;
     }
     for (InstanceRow { id, what, age, .. }, frames) in found {
-        let head = format!("instance {id} ({}, {}):", plain(&what), duration(age));
+        let head = format!("instance {id} ({}, {}):", shown(&what), duration(age));
         match frames {
             None => writeln!(io.stdout, "{head} idle, it waits for the host")?,
             Some(frames) => {
                 writeln!(io.stdout, "{head}")?;
                 for frame in frames {
-                    writeln!(io.stdout, "  {}", plain(&frame))?;
+                    writeln!(io.stdout, "  {}", shown(&frame))?;
                 }
             }
         }
@@ -165,7 +160,7 @@ pub(super) fn handles(context: &mut Context, _: &[String], io: &mut Io) -> Outco
     let found = context.facts.handles().map_err(Failure::Told)?;
     let rows: Vec<_> = found
         .into_iter()
-        .map(|row| vec![row.kind.to_owned(), row.state, plain(&row.name)])
+        .map(|row| vec![row.kind.to_owned(), row.state, shown(&row.name)])
         .collect();
     table::write(&mut io.stdout, &["KIND", "STATE", "NAME"], &rows)?;
     Ok(0)
@@ -186,7 +181,7 @@ fn interfaces(all: &[(String, Vec<String>)], args: &[String], io: &mut Io) -> Ou
     match args {
         [] => {
             for (name, _) in all {
-                writeln!(io.stdout, "{}", plain(name))?;
+                writeln!(io.stdout, "{}", shown(name))?;
             }
         }
         [wanted] => {
@@ -195,7 +190,7 @@ fn interfaces(all: &[(String, Vec<String>)], args: &[String], io: &mut Io) -> Ou
                 .find(|(name, _)| name == wanted || name.split('@').next() == Some(wanted));
             let (_, functions) = found.ok_or_else(|| Failure::Told(format!("{wanted}: no such interface")))?;
             for function in functions {
-                writeln!(io.stdout, "{}", plain(function))?;
+                writeln!(io.stdout, "{}", shown(function))?;
             }
         }
         _ => return Err(Failure::Usage("one INTERFACE at most".into())),

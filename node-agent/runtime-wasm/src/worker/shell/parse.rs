@@ -46,11 +46,33 @@ enum Token {
 /// Longest first.
 const OPERATORS: &[&str] = &["2>&1", "2>>", "2>", "&&", "||", ">>", ">", "<", "|", ";", "\n"];
 
+/// What the values of all variables of a script may add up to: a name of two bytes may stand for a megabyte.
+const EXPANDED_BYTES_MAX: usize = 1 << 20;
+
+/// The values of variables, until they add up to too much.
+struct Values<'a> {
+    lookup: &'a dyn Fn(&str) -> String,
+    left: usize,
+}
+
+impl Values<'_> {
+    fn of(&mut self, name: &str) -> Result<String, String> {
+        let value = (self.lookup)(name);
+        let left = self.left.checked_sub(value.len());
+        self.left = left.ok_or_else(|| format!("variables expand to more than {EXPANDED_BYTES_MAX} bytes"))?;
+        Ok(value)
+    }
+}
+
 /// Reads a script; variables are replaced by `lookup`. Errors: what is wrong with it, for a human.
 pub(super) fn parse(text: &str, lookup: &dyn Fn(&str) -> String) -> Result<Vec<Pipeline>, String> {
     let mut pipelines = Vec::new();
     let (mut when, mut commands, mut command) = (When::Always, Vec::new(), Command::default());
-    let mut tokens = tokens(text, lookup)?.into_iter().peekable();
+    let mut values = Values {
+        lookup,
+        left: EXPANDED_BYTES_MAX,
+    };
+    let mut tokens = tokens(text, &mut values)?.into_iter().peekable();
     while let Some(token) = tokens.next() {
         let operator = match token {
             Token::Word(word) => {
@@ -112,7 +134,7 @@ pub(super) fn parse(text: &str, lookup: &dyn Fn(&str) -> String) -> Result<Vec<P
     Ok(pipelines)
 }
 
-fn tokens(text: &str, lookup: &dyn Fn(&str) -> String) -> Result<Vec<Token>, String> {
+fn tokens(text: &str, values: &mut Values<'_>) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut word: Option<String> = None;
     let mut rest = text;
@@ -145,10 +167,10 @@ fn tokens(text: &str, lookup: &dyn Fn(&str) -> String) -> Result<Vec<Token>, Str
                 word.get_or_insert_default().push_str(&rest[..end]);
                 rest = &rest[end + 1..];
             }
-            '"' => rest = double_quoted(rest, word.get_or_insert_default(), lookup)?,
+            '"' => rest = double_quoted(rest, word.get_or_insert_default(), values)?,
             '$' => {
                 let value;
-                (value, rest) = variable(rest, lookup)?;
+                (value, rest) = variable(rest, values)?;
                 // Not split into words: a value is one word, as if it were quoted.
                 word.get_or_insert_default().push_str(&value);
             }
@@ -160,7 +182,7 @@ fn tokens(text: &str, lookup: &dyn Fn(&str) -> String) -> Result<Vec<Token>, Str
 }
 
 /// Behind the opening quote; returns what follows the closing one.
-fn double_quoted<'a>(mut rest: &'a str, word: &mut String, lookup: &dyn Fn(&str) -> String) -> Result<&'a str, String> {
+fn double_quoted<'a>(mut rest: &'a str, word: &mut String, values: &mut Values<'_>) -> Result<&'a str, String> {
     loop {
         let first = rest.chars().next().ok_or("syntax error: unterminated quoted string")?;
         rest = &rest[first.len_utf8()..];
@@ -175,7 +197,7 @@ fn double_quoted<'a>(mut rest: &'a str, word: &mut String, lookup: &dyn Fn(&str)
             },
             '$' => {
                 let value;
-                (value, rest) = variable(rest, lookup)?;
+                (value, rest) = variable(rest, values)?;
                 word.push_str(&value);
             }
             '`' => return Err("syntax error near unexpected token ``'".into()),
@@ -185,18 +207,18 @@ fn double_quoted<'a>(mut rest: &'a str, word: &mut String, lookup: &dyn Fn(&str)
 }
 
 /// Behind the `$`; returns the value and what follows the name.
-fn variable<'a>(rest: &'a str, lookup: &dyn Fn(&str) -> String) -> Result<(String, &'a str), String> {
+fn variable<'a>(rest: &'a str, values: &mut Values<'_>) -> Result<(String, &'a str), String> {
     if let Some(braced) = rest.strip_prefix('{') {
         let end = braced.find('}').ok_or("syntax error: unterminated ${")?;
         let name = &braced[..end];
         let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         return match plain || name == "?" {
-            true => Ok((lookup(name), &braced[end + 1..])),
+            true => Ok((values.of(name)?, &braced[end + 1..])),
             false => Err(format!("${{{name}}}: bad substitution")),
         };
     }
     if let Some(rest) = rest.strip_prefix('?') {
-        return Ok((lookup("?"), rest));
+        return Ok((values.of("?")?, rest));
     }
     if rest.starts_with('(') {
         return Err("syntax error near unexpected token `('".into());
@@ -206,7 +228,7 @@ fn variable<'a>(rest: &'a str, lookup: &dyn Fn(&str) -> String) -> Result<(Strin
         .unwrap_or(rest.len());
     match end {
         0 => Ok(("$".into(), rest)),
-        _ => Ok((lookup(&rest[..end]), &rest[end..])),
+        _ => Ok((values.of(&rest[..end])?, &rest[end..])),
     }
 }
 
@@ -234,6 +256,19 @@ mod tests {
         assert_eq!(words("echo '' \"\""), [["echo", "", ""]]);
         assert_eq!(words("echo ☃ $ é"), [["echo", "☃", "$", "é"]]);
         assert!(words(" \n ; # nothing").is_empty());
+    }
+
+    #[test]
+    fn what_variables_expand_to_is_bounded() {
+        let lookup = |_: &str| "v".repeat(EXPANDED_BYTES_MAX / 4);
+        assert!(parse("echo $A$B \"$C\"; echo ${D}", &lookup).is_ok());
+        for text in ["$A$A$A$A$A", "$A \"$A$A\"; $A; ${A}", "a < $A$A > $A$A | $A"] {
+            assert_eq!(
+                parse(text, &lookup),
+                Err("variables expand to more than 1048576 bytes".into()),
+                "{text}"
+            );
+        }
     }
 
     #[test]

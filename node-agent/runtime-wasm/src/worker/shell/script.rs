@@ -1,11 +1,12 @@
 //! Lines carried out: sequences, pipelines, redirections, and the prompt.
 
 use std::io::{Read, Write};
+use std::sync::atomic::Ordering;
 
 use super::commands;
 use super::console::{Io, TerminalInput};
 use super::editor::{Editor, Typed};
-use super::files::Writing;
+use super::files::{Writing, reason};
 use super::parse::{Command, Errors, Output, Pipeline, When, parse};
 use super::{Context, Failure, INTERRUPTED, NOT_FOUND, SCRIPT_BYTES_MAX};
 
@@ -17,6 +18,8 @@ const CTRL_C: u8 = 3;
 const LAST: char = '\0';
 /// What a bad line ends with.
 const SYNTAX_ERROR: i32 = 2;
+/// How a command ends that exists and cannot be started.
+const NOT_STARTED: i32 = 126;
 
 /// `sh -c SCRIPT`.
 pub(super) fn run(context: &mut Context, script: &str, input: &TerminalInput) -> i32 {
@@ -97,11 +100,14 @@ fn plain_line(input: &TerminalInput) -> Typed {
     }
 }
 
+fn tell(context: &Context, why: &str) {
+    let _ = context.console.write(true, format!("sh: {why}\n").as_bytes());
+}
+
 /// Carries out a line or a script.
 fn line(context: &mut Context, text: &str, input: &TerminalInput) {
-    let tell = |context: &Context, why: &str| {
-        let _ = context.console.write(true, format!("sh: {why}\n").as_bytes());
-    };
+    // The guest may have written since the line before.
+    context.budget.store(0, Ordering::Relaxed);
     if text.len() > SCRIPT_BYTES_MAX {
         tell(context, &format!("a line is longer than {SCRIPT_BYTES_MAX} bytes"));
         context.last = SYNTAX_ERROR;
@@ -167,19 +173,26 @@ fn pipeline(context: &Context, commands: &[Command], input: &TerminalInput) -> i
                 io.stdin = next;
             }
             if n + 1 < commands.len() {
-                let Ok((reader, writer)) = std::io::pipe() else {
-                    return INTERRUPTED;
+                let (reader, writer) = match std::io::pipe() {
+                    Ok(ends) => ends,
+                    Err(error) => {
+                        tell(context, &format!("cannot make a pipe: {}", reason(&error)));
+                        return NOT_STARTED;
+                    }
                 };
                 next = Some(Box::new(reader));
                 io.stdout = Box::new(writer);
             }
-            let mut context = context.clone();
+            let mut own = context.clone();
             let thread = std::thread::Builder::new()
                 .name("shell".into())
                 .stack_size(STAGE_STACK_BYTES);
-            match thread.spawn_scoped(scope, move || stage(&mut context, command, &mut io)) {
+            match thread.spawn_scoped(scope, move || stage(&mut own, command, &mut io)) {
                 Ok(thread) => running.push(thread),
-                Err(_) => return INTERRUPTED,
+                Err(error) => {
+                    tell(context, &format!("cannot start a command: {}", reason(&error)));
+                    return NOT_STARTED;
+                }
             }
         }
         let codes = running.into_iter().map(|thread| thread.join().unwrap_or(INTERRUPTED));
@@ -268,6 +281,8 @@ fn create(context: &Context, output: &Output) -> Result<Box<dyn Write + Send>, S
 
 /// Bytes written between two looks at what the storage limit leaves.
 const ROOM_STEP: u64 = 4 << 20;
+/// What a file of one byte takes: the limit counts blocks.
+const FILE_BYTES_MIN: u64 = 4096;
 
 impl Context {
     /// A file to write to, within the container's storage limit.
@@ -279,12 +294,31 @@ impl Context {
             left: 0,
         }))
     }
+
+    /// Takes the blocks that so many bytes fill, or what there is of the last one; returns their bytes. None = no room.
+    /// Looks at the mounts, each of whose files costs a call, only when the budget is spent.
+    fn take_room(&self, bytes: u64) -> Option<u64> {
+        let blocks = bytes.next_multiple_of(FILE_BYTES_MIN);
+        let take = |least: u64| {
+            let rest = |left: u64| (left >= least).then(|| left.saturating_sub(blocks));
+            let before = self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
+            before.ok().map(|left| left.min(blocks))
+        };
+        take(blocks).or_else(|| {
+            let room = self
+                .facts
+                .room()
+                .map_or(u64::MAX, |room| room.min(ROOM_STEP.max(blocks)));
+            self.budget.store(room, Ordering::Relaxed);
+            take(bytes)
+        })
+    }
 }
 
 struct Bounded<W> {
     file: W,
     context: Context,
-    /// May be written before the next look.
+    /// Taken from the budget and not written yet.
     left: u64,
 }
 
@@ -293,17 +327,11 @@ impl<W: Write> Write for Bounded<W> {
         if self.context.console.is_cancelled() {
             return Err(std::io::ErrorKind::BrokenPipe.into());
         }
-        if self.left < bytes.len() as u64 {
-            self.left = self
-                .context
-                .facts
-                .room()
-                .map_or(u64::MAX, |room| room.min(ROOM_STEP.max(bytes.len() as u64)));
-            if self.left < bytes.len() as u64 {
-                return Err(std::io::Error::other(
-                    "the container's ephemeral storage limit leaves no room",
-                ));
-            }
+        let missing = (bytes.len() as u64).saturating_sub(self.left);
+        if missing > 0 {
+            let taken = self.context.take_room(missing);
+            self.left +=
+                taken.ok_or_else(|| std::io::Error::other("the container's ephemeral storage limit leaves no room"))?;
         }
         let written = self.file.write(bytes)?;
         self.left -= written as u64;

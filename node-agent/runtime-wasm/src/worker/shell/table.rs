@@ -29,6 +29,12 @@ pub(super) fn write(out: &mut dyn Write, heads: &[&str], rows: &[Vec<String>]) -
     Ok(())
 }
 
+/// A text as a client's terminal may be shown it, where a guest or a stranger chose it: control characters could act on
+/// the terminal.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 /// `17Mi`, `640Ki`, `12`: rounded down, in the unit that leaves at most four digits.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["", "Ki", "Mi", "Gi", "Ti"];

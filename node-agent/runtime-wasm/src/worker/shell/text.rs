@@ -287,12 +287,18 @@ fn skip(context: &Context, from: &mut dyn Read, mut count: u64, end: Option<u8>)
 /// `test -d PATH`, which `kubectl cp` asks first, and its like.
 pub(super) fn test(context: &mut Context, args: &[String], _: &mut Io) -> Outcome {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut args = args.strip_suffix(&["]"]).unwrap_or(&args);
+    let mut wanted = true;
+    // `!` alone is a word, and `! = x` compares it.
+    while let ["!", rest @ ..] = args
+        && !matches!(rest, [] | ["=" | "!=", _])
+    {
+        (args, wanted) = (rest, !wanted);
+    }
     let about = |path: &str| context.files.about(&context.path(path), true).ok();
-    let holds = match args.strip_suffix(&["]"]).unwrap_or(&args) {
+    let holds = match args {
         [] => false,
         [word] => !word.is_empty(),
-        ["!", "-d", path] => about(path).is_none_or(|about| about.kind != Kind::Dir),
-        ["!", "-e", path] => about(path).is_none(),
         ["-e", path] => about(path).is_some(),
         ["-f", path] => about(path).is_some_and(|about| about.kind == Kind::File),
         ["-d", path] => about(path).is_some_and(|about| about.kind == Kind::Dir),
@@ -303,5 +309,5 @@ pub(super) fn test(context: &mut Context, args: &[String], _: &mut Io) -> Outcom
         [a, "!=", b] => a != b,
         _ => return Err(Failure::Usage("not understood".into())),
     };
-    Ok(i32::from(!holds))
+    Ok(i32::from(holds != wanted))
 }

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use tar::{EntryType, Header};
 
 use super::super::files::{About, DEPTH_MAX, Kind, absolute, reason};
+use super::super::table::shown;
 use super::super::text::CHUNK;
 use super::super::{Context, Failure, Outcome};
 use super::{BLOCK, NAME_BYTES_MAX, Task};
@@ -57,7 +58,7 @@ pub(super) fn pack(
 impl Packer<'_> {
     fn skip(&mut self, path: &str, why: &str) -> Result<(), Failure> {
         self.failed = true;
-        Ok(writeln!(self.err, "tar: {path}: {why}")?)
+        Ok(writeln!(self.err, "tar: {}: {why}", shown(path))?)
     }
 
     fn add(&mut self, path: &str, name: &str, depth: usize) -> Result<(), Failure> {
@@ -67,7 +68,7 @@ impl Packer<'_> {
         if name.len() > NAME_BYTES_MAX || depth > DEPTH_MAX {
             return self.skip(path, "directories are nested too deeply");
         }
-        // Only the path that was asked for may be a link to where the files are.
+        // No link is followed: it is packed as one.
         let about = match self.context.files.about(path, false) {
             Ok(about) => about,
             Err(why) => return self.skip(path, &format!("Cannot stat: {why}")),

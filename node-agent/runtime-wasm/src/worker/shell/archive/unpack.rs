@@ -7,6 +7,7 @@ use tar::{EntryType, Header, PaxExtensions};
 
 use super::super::console::Io;
 use super::super::files::{Kind, Writing, absolute};
+use super::super::table::shown;
 use super::super::text::CHUNK;
 use super::super::{Context, Failure, Outcome};
 use super::{Act, BLOCK, NAME_BYTES_MAX, Task};
@@ -195,7 +196,7 @@ pub(super) fn unpack(context: &Context, task: &Task<'_>, directory: &str, file: 
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             });
         if wanted && (task.verbose || task.act == Act::List) {
-            writeln!(io.stdout, "{}", member.name)?;
+            writeln!(io.stdout, "{}", shown(&member.name))?;
         }
         if !wanted || task.act == Act::List {
             reader.data(member.size, &mut std::io::sink())?;
@@ -205,7 +206,7 @@ pub(super) fn unpack(context: &Context, task: &Task<'_>, directory: &str, file: 
             Ok(()) => {}
             Err(Refusal::Member(why)) => {
                 failed = true;
-                writeln!(io.stderr, "tar: {}: {why}", member.name)?;
+                writeln!(io.stderr, "tar: {}", shown(&format!("{}: {why}", member.name)))?;
                 reader.data(member.size, &mut std::io::sink())?;
             }
             Err(Refusal::Archive(why)) => return Err(why),
@@ -278,14 +279,6 @@ fn one(reader: &mut Reader<'_>, task: &Task<'_>, directory: &str, member: &Membe
                 )));
             }
             context.make_dirs(parent).map_err(of_member)?;
-            // Never in place of a directory.
-            if context
-                .files
-                .about(&full, false)
-                .is_ok_and(|about| about.kind == Kind::Dir)
-            {
-                return Err(of_member("File exists".into()));
-            }
             context.files.make_link(&member.link, &full).map_err(of_member)?;
             Ok(reader.data(member.size, &mut std::io::sink())?)
         }

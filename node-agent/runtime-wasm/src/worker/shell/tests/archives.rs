@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Inmate;
 
 /// An archive of one entry with this header and data.
-fn archive(name: &str, kind: tar::EntryType, link: &str, size: u64, data: &[u8]) -> Vec<u8> {
+pub(super) fn archive(name: &str, kind: tar::EntryType, link: &str, size: u64, data: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
     header.set_entry_type(kind);
@@ -73,6 +73,21 @@ fn archives_lead_nowhere_else() {
         assert_eq!(outside(), 1);
     }
     assert!(!container.path().join("data/out").exists() && !container.path().join("data/sub/x").exists());
+    // No link takes the place of a directory, or of a mount.
+    for name in ["sub", "cache"] {
+        let bytes = archive(name, link, "hello.txt", 0, b"");
+        let (code, _, stderr) = container.run(&["tar", "xf", "-", "-C", "/data"], &bytes);
+        assert!(
+            code == 2 && stderr.contains(&format!("tar: {name}: File exists\n")),
+            "{stderr}"
+        );
+        assert!(
+            container
+                .sh("ls -l /data")
+                .lines()
+                .any(|line| line.starts_with('d') && line.ends_with(name))
+        );
+    }
     // A link that is in the way is replaced, not followed.
     let (code, ..) = container.run(
         &["tar", "xf", "-", "-C", "/data"],
