@@ -51,7 +51,7 @@ enum Command {
     /// Host of a namespace's guests; started by the agent
     #[command(hide = true)]
     WasmWorker(commands::hidden::PassThrough),
-    /// Compiles one module; started by the agent
+    /// Compiles one module; started by the control plane or the agent
     #[command(hide = true)]
     WasmCompile(commands::hidden::PassThrough),
 }

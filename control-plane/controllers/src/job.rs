@@ -70,7 +70,9 @@ fn reconcile(world: &World, ctx: &Context) -> Plan {
         return Plan::waiting_on("spec");
     };
     if spec.managed_by.as_deref().is_some_and(|manager| manager != CONTROLLER) {
-        return Plan::waiting_on("another controller");
+        let mut plan = Plan::waiting_on("another controller");
+        expire(job, spec, ctx, &mut plan);
+        return plan;
     }
     let (own, claims) = claim(world, spec);
     if finished(job).is_some() {
@@ -152,6 +154,7 @@ fn claim<'a>(world: &'a World, spec: &JobSpec) -> (Vec<&'a Arc<Pod>>, Vec<Action
         match adoption::claim(meta, selector, &pod.metadata) {
             Claim::Keep => own.push(pod),
             Claim::Adopt if pods::is_active(pod) => {
+                // One patch: a pod that was ours before it is tracked could end, or be deleted, uncounted.
                 let mut references = pod.metadata.owner_references.clone().unwrap_or_default();
                 references.push(adoption::reference(&Resource::JOB, meta));
                 let mut finalizers = pod.metadata.finalizers.clone().unwrap_or_default();
@@ -187,7 +190,7 @@ fn untrack(pod: &Pod) -> Action {
     )
 }
 
-/// Nothing is left to do but to let go of pods, and of the Job itself when it has been looked at long enough.
+/// Nothing is left to do but to let go of pods, and of the Job itself.
 fn after_the_end(job: &Job, spec: &JobSpec, own: &[&Arc<Pod>], ctx: &Context) -> Plan {
     let mut plan = Plan {
         actions: own
@@ -197,6 +200,12 @@ fn after_the_end(job: &Job, spec: &JobSpec, own: &[&Arc<Pod>], ctx: &Context) ->
             .collect(),
         ..Plan::default()
     };
+    expire(job, spec, ctx, &mut plan);
+    plan
+}
+
+/// Deletes a Job whose time to live after its end is over, whoever manages it: in Kubernetes a controller of its own does.
+fn expire(job: &Job, spec: &JobSpec, ctx: &Context, plan: &mut Plan) {
     let ended = finished(job).and_then(|condition| condition.last_transition_time.as_ref());
     if let (Some(ttl), Some(ended), None) = (spec.ttl_seconds_after_finished, ended, &job.metadata.deletion_timestamp) {
         let ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or(0));
@@ -216,7 +225,6 @@ fn after_the_end(job: &Job, spec: &JobSpec, own: &[&Arc<Pod>], ctx: &Context) ->
             }
         }
     }
-    plan
 }
 
 fn event(job: &Job, warning: bool, reason: &'static str, message: String) -> EventDraft {

@@ -216,14 +216,13 @@ impl Controllers {
 
     pub(crate) fn pod_changed(&self, old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>) {
         for pod in [old, new].into_iter().flatten() {
-            match controller_of(&pod.metadata).map(|owner| owner.kind.as_str()) {
-                Some("ReplicaSet") => wake_owner(&pod.metadata, &self.replica_sets.queue),
-                Some("Job") => wake_owner(&pod.metadata, &self.jobs.queue),
-                Some(_) => {}
-                None => {
-                    self.wake_adopting_sets(&pod.metadata);
-                    self.wake_adopting_jobs(&pod.metadata);
-                }
+            if let Some(set) = owner_key(&pod.metadata, "ReplicaSet") {
+                self.replica_sets.queue.add(set);
+            } else if let Some(job) = owner_key(&pod.metadata, "Job") {
+                self.jobs.queue.add(job);
+            } else if controller_of(&pod.metadata).is_none() {
+                self.wake_adopting_sets(&pod.metadata);
+                self.wake_adopting_jobs(&pod.metadata);
             }
         }
         if let Some(pod) = new {
@@ -351,15 +350,6 @@ fn owner_key(meta: &ObjectMeta, kind: &str) -> Option<ObjectKey> {
         meta.namespace.clone().unwrap_or_default(),
         owner.name.clone(),
     ))
-}
-
-fn wake_owner(meta: &ObjectMeta, queue: &Queue<ObjectKey>) {
-    if let Some(owner) = controller_of(meta) {
-        queue.add(ObjectKey::new(
-            meta.namespace.clone().unwrap_or_default(),
-            owner.name.clone(),
-        ));
-    }
 }
 
 fn is_candidate(selector: &LabelSelector, child: &ObjectMeta) -> bool {

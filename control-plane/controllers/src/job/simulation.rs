@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde::de::DeserializeOwned;
 
+use super::indexes::Indexes;
 use super::*;
 use crate::testing::now;
 
@@ -60,6 +61,8 @@ struct Simulation {
     /// Pods by how they ended, of those that carried the finalizer then.
     succeeded: BTreeSet<String>,
     failed: BTreeSet<String>,
+    /// Completion indexes of those that succeeded.
+    indexes: BTreeSet<i32>,
     parallelism: usize,
 }
 
@@ -75,6 +78,7 @@ impl Simulation {
             seconds: 0,
             succeeded: BTreeSet::new(),
             failed: BTreeSet::new(),
+            indexes: BTreeSet::new(),
             parallelism,
         };
         let job = json!({
@@ -159,11 +163,15 @@ impl Simulation {
         if pod["metadata"]["finalizers"].is_array() {
             let ended = if well { &mut self.succeeded } else { &mut self.failed };
             ended.insert(name.to_owned());
+            if well {
+                let index = pod["metadata"]["annotations"][COMPLETION_INDEX].as_str();
+                self.indexes.extend(index.map(|index| index.parse::<i32>().unwrap()));
+            }
         }
         self.put(("Pod", name.to_owned()), pod);
     }
 
-    /// Deletes a pod: one that runs is on its way out from then on, and has failed.
+    /// Deletes a pod: one that runs is on its way out from then on, and has failed; one that has ended stays what it is.
     fn delete(&mut self, name: &str) {
         let key = ("Pod", name.to_owned());
         let Some(mut pod) = self.objects.get(&key).cloned() else {
@@ -171,7 +179,7 @@ impl Simulation {
         };
         if pod["metadata"]["deletionTimestamp"].is_null() {
             pod["metadata"]["deletionTimestamp"] = json!(now().to_string());
-            if pod["metadata"]["finalizers"].is_array() {
+            if pod["metadata"]["finalizers"].is_array() && pod["status"]["phase"] == "Running" {
                 self.failed.insert(name.to_owned());
             }
             self.put(key, pod);
@@ -182,7 +190,9 @@ impl Simulation {
         let key = ("Pod", name.to_owned());
         let mut pod = self.objects[&key].clone();
         pod["metadata"]["stopped"] = json!(true);
-        pod["status"]["phase"] = json!("Failed");
+        if pod["status"]["phase"] == "Running" {
+            pod["status"]["phase"] = json!("Failed");
+        }
         self.put(key, pod);
     }
 
@@ -355,7 +365,9 @@ proptest! {
         let (succeeded, failed) = simulation.counted();
         prop_assert_eq!(failed, simulation.failed.len());
         if indexed {
-            prop_assert!(succeeded <= simulation.succeeded.len());
+            let text = simulation.job()["status"]["completedIndexes"].as_str().unwrap_or("");
+            prop_assert_eq!(Indexes::parse(text, completions), Indexes::default().with(&simulation.indexes));
+            prop_assert_eq!(succeeded, simulation.indexes.len());
         } else {
             prop_assert_eq!(succeeded, simulation.succeeded.len());
         }

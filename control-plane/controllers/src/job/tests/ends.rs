@@ -50,6 +50,28 @@ fn success_is_announced_and_then_confirmed() {
 }
 
 #[test]
+fn a_job_of_another_controller_expires_as_well() {
+    const OTHERS: &str = "parallelism: 1; completions: 1; managedBy: acme.io/jobs; ttlSecondsAfterFinished";
+    let over = "status: {conditions: [{type: Complete, status: 'True', lastTransitionTime: '2026-01-01T11:59:50Z'}]}";
+    check(
+        job(&format!("{OTHERS}: 15"), over),
+        vec![pod("a", &succeeded())],
+        expect![[r#"
+            again in 5s
+            report WaitingOn("another controller")
+        "#]],
+    );
+    check(
+        job(&format!("{OTHERS}: 10"), over),
+        vec![pod("a", &succeeded())],
+        expect![[r#"
+            delete Job d/one uid=u rv=10
+            report Changing("the Job's time to live is over")
+        "#]],
+    );
+}
+
+#[test]
 fn after_a_failure_it_waits_and_then_tries_again() {
     check(
         job(ONE, STARTED),
