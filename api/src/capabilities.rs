@@ -41,15 +41,6 @@ pub fn config_sources(value: &str) -> Result<Vec<ConfigSource>, String> {
     words(value)?.into_iter().map(source).collect()
 }
 
-/// True if the key is this annotation, for whichever containers.
-pub fn is_key(key: &str, name: &str) -> bool {
-    match key.split_once('/') {
-        Some(("skiff.dev", rest)) => rest == name,
-        Some((prefix, _)) => prefix.strip_suffix(".skiff.dev") == Some(name),
-        None => false,
-    }
-}
-
 fn words(value: &str) -> Result<Vec<&str>, String> {
     let words: Vec<&str> = value
         .split(',')
@@ -85,11 +76,5 @@ mod tests {
             assert!(config_sources(bad).is_err(), "{bad}");
         }
         assert!(config_sources(&"secret/a,".repeat(NAMES_MAX + 1)).is_err());
-    }
-
-    #[test]
-    fn keys_are_for_all_containers_or_one() {
-        assert!(is_key("skiff.dev/config", "config") && is_key("config.skiff.dev/x", "config"));
-        assert!(!is_key("skiff.dev/configs", "config") && !is_key("config", "config") && !is_key("a/config", "config"));
     }
 }

@@ -20,6 +20,9 @@ pub const CODE_BYTES_MAX: u64 = 2 << 30;
 
 /// Exit code of the compile child when the module is not to blame: a file or the system is.
 pub const COMPILER_AT_FAULT: i32 = 3;
+/// Exit code of the compile child when it cannot compile any module for the platform that it was asked for: it does not
+/// know the target or a CPU feature, or has no compiler.
+pub const OTHER_PLATFORM: i32 = 4;
 
 /// Characters of an engine's or target's name.
 const NAME_CHARS_MAX: usize = 64;

@@ -55,15 +55,6 @@ pub struct ContainerSettings {
     pub log_rate: Option<u64>,
 }
 
-/// What a pod as a whole is told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodSettings {
-    /// Bits per second towards the pod.
-    pub ingress_bandwidth: Option<u64>,
-    /// Bits per second from the pod.
-    pub egress_bandwidth: Option<u64>,
-}
-
 type Parsed = Result<(), String>;
 
 /// How a value gets where it belongs. An error is the detail of a field error.
@@ -71,8 +62,8 @@ type Parsed = Result<(), String>;
 pub enum Parse {
     /// `skiff.dev/NAME` or `NAME.skiff.dev/CONTAINER`.
     Container(fn(&mut ContainerSettings, &str) -> Parsed),
-    /// The whole key, one value for the pod.
-    Pod(fn(&mut PodSettings, &str) -> Parsed),
+    /// The whole key, one value for the pod: checked, and read by nobody.
+    Pod(fn(&str) -> Parsed),
 }
 
 /// One row of the table.
@@ -87,10 +78,10 @@ pub struct Setting {
     pub parse: Parse,
 }
 
-/// Parsers of one field of a struct of settings.
+/// The parser of one field of a container's settings.
 macro_rules! set {
-    ($scope:ident, $field:ident, $parse:expr) => {
-        Parse::$scope(|settings, value| {
+    ($field:ident, $parse:expr) => {
+        Parse::Container(|settings, value| {
             settings.$field = Some($parse(value)?);
             Ok(())
         })
@@ -104,119 +95,119 @@ pub const SETTINGS: &[Setting] = &[
         shape: "list of configmap/NAME and secret/NAME",
         default: "nothing",
         doc: "what guests read with `wasi:config`; of a key in several the last wins",
-        parse: set!(Container, config, capabilities::config_sources),
+        parse: set!(config, capabilities::config_sources),
     },
     Setting {
         name: "connections",
         shape: "count",
         default: "4096",
         doc: "connections from others at once",
-        parse: set!(Container, connections, values::count),
+        parse: set!(connections, values::count),
     },
     Setting {
         name: "egress",
         shape: "list",
         default: "default",
         doc: "where the container may connect to",
-        parse: set!(Container, egress, EgressPolicy::parse),
+        parse: set!(egress, EgressPolicy::parse),
     },
     Setting {
         name: "handles",
         shape: "count",
         default: "4096",
         doc: "handles of one instance at once: resources, streams, futures, tasks",
-        parse: set!(Container, handles, values::count),
+        parse: set!(handles, values::count),
     },
     Setting {
         name: "ingress",
         shape: "list of CIDRs",
         default: "everybody",
         doc: "who may connect to the container",
-        parse: set!(Container, ingress, IngressPolicy::parse),
+        parse: set!(ingress, IngressPolicy::parse),
     },
     Setting {
         name: "instance-reuse",
         shape: "count",
         default: "1",
         doc: "requests that one instance of a server serves, one after another",
-        parse: set!(Container, instance_reuse, values::positive),
+        parse: set!(instance_reuse, values::positive),
     },
     Setting {
         name: "keyvalue-bytes",
         shape: "quantity, bytes",
         default: "64Mi",
         doc: "bytes up to which writes may fill the namespace's buckets on the node; at most 1Gi",
-        parse: set!(Container, keyvalue_bytes, values::bytes),
+        parse: set!(keyvalue_bytes, values::bytes),
     },
     Setting {
         name: "keyvalue-keys",
         shape: "count",
         default: "100000",
         doc: "keys up to which writes may fill the namespace's buckets on the node",
-        parse: set!(Container, keyvalue_keys, values::count),
+        parse: set!(keyvalue_keys, values::count),
     },
     Setting {
         name: "kubernetes.io/egress-bandwidth",
         shape: "quantity, bits per second",
         default: "unlimited",
         doc: "checked, but not enforced: traffic from the pod is not shaped",
-        parse: set!(Pod, egress_bandwidth, values::bandwidth),
+        parse: Parse::Pod(values::bandwidth),
     },
     Setting {
         name: "kubernetes.io/ingress-bandwidth",
         shape: "quantity, bits per second",
         default: "unlimited",
         doc: "checked, but not enforced: traffic to the pod is not shaped",
-        parse: set!(Pod, ingress_bandwidth, values::bandwidth),
+        parse: Parse::Pod(values::bandwidth),
     },
     Setting {
         name: "log-rate",
         shape: "quantity, bytes per second",
         default: "1Mi",
         doc: "log bytes per second; eight times as much may be saved up",
-        parse: set!(Container, log_rate, values::bytes),
+        parse: set!(log_rate, values::bytes),
     },
     Setting {
         name: "open-files",
         shape: "count",
         default: "16384",
         doc: "files and directories open at once",
-        parse: set!(Container, open_files, values::count),
+        parse: set!(open_files, values::count),
     },
     Setting {
         name: "outgoing-requests",
         shape: "count",
         default: "512",
         doc: "outgoing HTTP calls in flight",
-        parse: set!(Container, outgoing_requests, values::count),
+        parse: set!(outgoing_requests, values::count),
     },
     Setting {
         name: "request-deadline",
         shape: "duration",
         default: "60s",
         doc: "time of one request, from its first byte to the end of its guest",
-        parse: set!(Container, request_deadline, values::duration),
+        parse: set!(request_deadline, values::duration),
     },
     Setting {
         name: "request-queue",
         shape: "count",
         default: "512",
         doc: "requests that wait for their turn",
-        parse: set!(Container, request_queue, values::count),
+        parse: set!(request_queue, values::count),
     },
     Setting {
         name: "requests",
         shape: "count",
         default: "64",
         doc: "requests that run at once, each in an instance of its own",
-        parse: set!(Container, requests, values::positive),
+        parse: set!(requests, values::positive),
     },
     Setting {
         name: "sockets",
         shape: "count",
         default: "4096",
         doc: "sockets at once, listening and connected",
-        parse: set!(Container, sockets, values::count),
+        parse: set!(sockets, values::count),
     },
 ];
 
@@ -265,27 +256,6 @@ fn apply(setting: &Setting, value: &str, settings: &mut ContainerSettings) {
     }
 }
 
-/// The settings of a pod as a whole.
-pub fn settings_of_pod(annotations: &BTreeMap<String, String>) -> PodSettings {
-    let mut settings = PodSettings::default();
-    for (key, value) in annotations {
-        if let Some((
-            Setting {
-                parse: Parse::Pod(parse),
-                ..
-            },
-            _,
-        )) = of_key(key)
-        {
-            let mut changed = settings.clone();
-            if parse(&mut changed, value).is_ok() {
-                settings = changed;
-            }
-        }
-    }
-    settings
-}
-
 /// What is wrong with the values among `annotations` (an object's `metadata.annotations`, at `path`).
 pub fn problems(annotations: Option<&Value>, path: &Path, errors: &mut FieldErrors) {
     for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
@@ -294,7 +264,7 @@ pub fn problems(annotations: Option<&Value>, path: &Path, errors: &mut FieldErro
         };
         let parsed = match setting.parse {
             Parse::Container(parse) => parse(&mut ContainerSettings::default(), value),
-            Parse::Pod(parse) => parse(&mut PodSettings::default(), value),
+            Parse::Pod(parse) => parse(value),
         };
         if let Err(detail) = parsed {
             errors.invalid(&path.key(key), value, &detail);
@@ -362,16 +332,27 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_for_all_containers_or_one() {
+        let of = |key| of_key(key).map(|(setting, container)| (setting.name, container));
+        assert_eq!(of("skiff.dev/config"), Some(("config", None)));
+        assert_eq!(of("config.skiff.dev/x"), Some(("config", Some("x"))));
+        for other in ["skiff.dev/configs", "config", "a/config", "configs.skiff.dev/x"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn bandwidth_is_the_pods() {
-        let annotations = annotations(&[
-            ("kubernetes.io/egress-bandwidth", "10M"),
-            ("skiff.dev/kubernetes.io", "1"),
-        ]);
-        let settings = settings_of_pod(&annotations);
-        assert_eq!(
-            (settings.egress_bandwidth, settings.ingress_bandwidth),
-            (Some(10_000_000), None)
-        );
+        let key = "kubernetes.io/egress-bandwidth";
+        let (setting, container) = of_key(key).unwrap();
+        assert_eq!((setting.name, container), (key, None));
+        for other in [
+            "skiff.dev/kubernetes.io",
+            "kubernetes.io/sockets",
+            "kubernetes.io/egress-bandwidth.skiff.dev/web",
+        ] {
+            assert!(of_key(other).is_none(), "{other}");
+        }
     }
 
     #[test]

@@ -49,12 +49,12 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "must be greater than 0".to_owned())
 }
 
-/// Bits per second as a quantity: `10M`.
-pub(super) fn bandwidth(text: &str) -> Result<u64, String> {
+/// Bits per second as a quantity: `10M`. Nothing reads the number.
+pub(super) fn bandwidth(text: &str) -> Result<(), String> {
     let bits = Quantity::parse(text).map_err(|error| error.to_string())?.value();
     match bits {
         ..BANDWIDTH_MIN => Err("resource is unreasonably small (< 1kbit)".to_owned()),
-        BANDWIDTH_MIN..=BANDWIDTH_MAX => Ok(bits.unsigned_abs()),
+        BANDWIDTH_MIN..=BANDWIDTH_MAX => Ok(()),
         _ => Err("resource is unreasonably large (> 1Pbit)".to_owned()),
     }
 }
@@ -76,7 +76,7 @@ mod tests {
         }
         assert_eq!(bytes("1Mi"), Ok(1 << 20));
         assert!(bytes("0").is_err() && bytes("-1").is_err() && bytes("lots").is_err());
-        assert_eq!(bandwidth("1k"), Ok(1000));
+        assert_eq!(bandwidth("1k"), Ok(()));
         assert_eq!(
             bandwidth("999"),
             Err("resource is unreasonably small (< 1kbit)".to_owned())

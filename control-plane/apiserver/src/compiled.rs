@@ -5,7 +5,7 @@
 //! GET  /skiff/v1/compiled                                   what this server compiles for, and what it is at
 //! GET  /skiff/v1/compiled/<digest>?engine=…&target=…&features=…[&wait=SECONDS]
 //!      200 the code, signed by the cluster's CA key · 202 {"state": "working" | "send-module", "message"}
-//!      409 another engine · 422 the module cannot be compiled · 429 too much to do
+//!      409 another engine or machine · 422 the module cannot be compiled · 429 too much to do
 //! POST the same, with the module as body: for modules that are not in this server's registry
 //! ```
 //! This process links no compiler: it starts `skiff wasm-compile` as a limited child. Nodes and administrators may ask
@@ -27,7 +27,7 @@ use skiff_api::status::{ApiResult, ApiStatus};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::body::{Body, RequestBody};
+use crate::body::Body;
 use crate::negotiate::{JSON, response_with_type};
 use crate::pki::Pki;
 use crate::plugins::{PluginRequest, Route};
@@ -43,7 +43,6 @@ mod tests;
 
 use cache::Record;
 use service::{Asked, Service, Trouble};
-use upload::Upload;
 
 /// A question is held this long at most; the asker comes again.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -80,19 +79,17 @@ impl CompileRoute {
         let wait = request.query("wait").and_then(|text| text.parse().ok());
         let wait = wait.map_or(Duration::ZERO, Duration::from_secs).min(WAIT_MAX);
         let by = request.user.name.clone();
-        let upload = match request.parts.method {
-            Method::POST if self.service.needs_module(&key).await => Some(self.upload(&key, request.body).await?),
-            _ => None,
-        };
-        match self.service.ask(&key, &by, upload, wait).await.map_err(status)? {
+        let mut asked = self.service.ask(&key, &by, None, wait).await.map_err(status)?;
+        // Nothing is taken in that is not wanted, or that there is no room for.
+        if request.parts.method == Method::POST && matches!(asked, Asked::SendModule) {
+            let upload = self.service.receive(&key, request.body).await.map_err(status)?;
+            asked = self.service.ask(&key, &by, Some(upload), wait).await.map_err(status)?;
+        }
+        match asked {
             Asked::Ready(record) => self.code(&key, &record).await,
-            Asked::Working(message) => Ok(later(json!({"state": "working", "message": message}))),
+            Asked::Working(message) => Ok(working(&message)),
             Asked::SendModule => Ok(later(json!({"state": "send-module"}))),
         }
-    }
-
-    async fn upload(&self, key: &Key, body: RequestBody) -> ApiResult<Upload> {
-        self.service.receive(key, body).await.map_err(status)
     }
 
     async fn code(&self, key: &Key, record: &Record) -> ApiResult<Response<Body>> {
@@ -101,7 +98,13 @@ impl CompileRoute {
             .pki
             .sign(compiled.signed_text(key).as_bytes())
             .map_err(ApiStatus::internal)?;
-        let file = self.service.open_code(key).await.map_err(ApiStatus::internal)?;
+        let file = match self.service.open_code(key).await {
+            // Removed since it was found; who asks again has it made again.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(working("the module is to be compiled again"));
+            }
+            opened => opened.map_err(ApiStatus::internal)?,
+        };
         let stream = ReaderStream::with_capacity(file, CHUNK_BYTES);
         let body = Body::stream(stream.map(|chunk| chunk.map_err(Into::into)));
         let mut response = response_with_type(200, "application/octet-stream", body);
@@ -129,6 +132,10 @@ fn key(digest: &str, request: &PluginRequest) -> ApiResult<Key> {
     Platform::new(&part("engine"), &part("target"), &features)
         .and_then(|platform| Key::new(digest, platform))
         .map_err(|error| ApiStatus::bad_request(error.to_string()))
+}
+
+fn working(message: &str) -> Response<Body> {
+    later(json!({"state": "working", "message": message}))
 }
 
 fn later(answer: serde_json::Value) -> Response<Body> {

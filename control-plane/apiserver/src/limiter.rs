@@ -69,4 +69,19 @@ fn is_long_running(info: &RequestInfo) -> bool {
             "log" | "exec" | "attach" | "portforward" | "proxy"
         )
         || info.path.starts_with("/skiff/v1/tunnel")
+        // Held until the code is there, or while a module is sent.
+        || info.path.starts_with(skiff_api::compiled::PATH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_open_is_long_running() {
+        let is_long = |path: &str| is_long_running(&RequestInfo::parse(&hyper::Method::GET, path, ""));
+        assert!(is_long("/skiff/v1/compiled/sha256:00") && is_long("/skiff/v1/tunnel"));
+        assert!(is_long("/api/v1/namespaces/n/pods/p/log"));
+        assert!(!is_long("/api/v1/namespaces/n/pods/p") && !is_long("/skiff/v1/join"));
+    }
 }

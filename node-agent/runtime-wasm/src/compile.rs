@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use skiff_api::compiled::{COMPILER_AT_FAULT, Key, Platform};
+use skiff_api::compiled::{COMPILER_AT_FAULT, Key, OTHER_PLATFORM, Platform};
 use skiff_runtime::{RuntimeError, Says};
 use tokio::sync::watch;
 
@@ -25,31 +25,47 @@ mod child;
 mod local;
 mod service;
 
-/// Compiles one module and exits: `wasm-compile IN OUT TARGET FEATURES`, the arguments after `wasm-compile`. Prints the kind
-/// of code; with `--platform` alone what it compiles with. Call it before anything else starts threads. Returns the exit
-/// code; complaints go to stderr.
+/// Compiles one module and exits: `wasm-compile IN OUT TARGET FEATURES`, the arguments after `wasm-compile`. Prints the
+/// engine's id and the kind of code; with `--platform` alone what it compiles with. Call it before anything else starts
+/// threads. Returns the exit code; complaints go to stderr.
 pub fn compile_main(args: &[String]) -> i32 {
     #[cfg(feature = "compiler")]
     let outcome = child::run(args);
     #[cfg(not(feature = "compiler"))]
     let outcome = {
         let _ = args;
-        Err::<(), _>(anyhow::Error::msg(NO_COMPILER))
+        Err::<(), _>(Failure::Platform(anyhow::Error::msg(NO_COMPILER)))
     };
     match outcome {
         Ok(()) => 0,
         Err(error) => {
+            let (code, error) = error.code();
             eprintln!("{error:#}");
-            exit_code(&error)
+            code
         }
     }
 }
 
-/// 1 when the module is at fault.
-fn exit_code(error: &anyhow::Error) -> i32 {
-    match error.downcast_ref::<std::io::Error>() {
-        Some(_) => COMPILER_AT_FAULT,
-        None => 1,
+/// Whose fault it is that nothing was compiled.
+#[cfg_attr(
+    not(feature = "compiler"),
+    allow(dead_code, reason = "without a compiler nothing else can fail")
+)]
+enum Failure {
+    Module(anyhow::Error),
+    /// No module can be compiled for what was asked.
+    Platform(anyhow::Error),
+    /// A file's or the system's.
+    Compiler(anyhow::Error),
+}
+
+impl Failure {
+    fn code(self) -> (i32, anyhow::Error) {
+        match self {
+            Self::Module(error) => (1, error),
+            Self::Platform(error) => (OTHER_PLATFORM, error),
+            Self::Compiler(error) => (COMPILER_AT_FAULT, error),
+        }
     }
 }
 

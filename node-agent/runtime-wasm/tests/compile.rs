@@ -6,14 +6,14 @@ mod common;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use common::Node;
-use skiff_api::compiled::{Compiled, Key};
+use skiff_api::compiled::{COMPILER_AT_FAULT, Compiled, Key, OTHER_PLATFORM};
 use skiff_runtime::ContainerPhase;
 use skiff_runtime_wasm::{Answer, Compile, CompileService, ServiceError};
 
@@ -35,23 +35,30 @@ impl Service {
         let out = directory.path().join("out");
         let features = key.platform().features().join(",");
         let features = if self.for_the_least { "" } else { &features };
-        let mut child = Command::new(HOST)
-            .arg("wasm-compile")
-            .args([module, &out])
-            .args([key.platform().target(), features])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdin = child.stdin.take();
-        let output = child.wait_with_output().unwrap();
-        drop(stdin);
+        let output = run_compiler(module, &out, key.platform().target(), features);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         self.compiled.fetch_add(1, Ordering::SeqCst);
-        let kind = String::from_utf8(output.stdout).unwrap().trim().to_owned();
-        (kind, std::fs::read(out).unwrap())
+        let said = String::from_utf8(output.stdout).unwrap();
+        let (engine, kind) = said.trim().split_once(' ').unwrap();
+        assert_eq!(engine, key.platform().id());
+        (kind.to_owned(), std::fs::read(out).unwrap())
     }
+}
+
+fn run_compiler(module: &Path, out: &Path, target: &str, features: &str) -> Output {
+    let mut child = Command::new(HOST)
+        .arg("wasm-compile")
+        .args([module, out])
+        .args([target, features])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    output
 }
 
 #[async_trait]
@@ -109,6 +116,35 @@ fn has_code(directory: &Path) -> bool {
         .collect();
     let is_code = |path: &PathBuf| path.extension().is_some_and(|e| e == "cwasm" || e == "new");
     entries.iter().any(|path| is_code(path) || has_code(path))
+}
+
+#[test]
+fn whose_fault_it_is_that_there_is_no_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let start = br#"(module (func (export "_start")) (memory (export "memory") 1))"#;
+    std::fs::write(at("good"), wat::parse_bytes(start).unwrap()).unwrap();
+    std::fs::write(at("malformed"), b"\0asm\x01\0\0\0\xff").unwrap();
+    let here = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    for (module, target, features, code) in [
+        ("good", here.as_str(), "", 0),
+        ("malformed", &here, "", 1),
+        ("missing", &here, "", COMPILER_AT_FAULT),
+        ("good", "vax-unknown-linux-gnu", "", OTHER_PLATFORM),
+        ("good", "nonsense", "", OTHER_PLATFORM),
+        ("good", &here, "has_nonsense", OTHER_PLATFORM),
+        ("good", &here, "no-feature", OTHER_PLATFORM),
+    ] {
+        let _ = std::fs::remove_file(at("out"));
+        let output = run_compiler(&at(module), &at("out"), target, features);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{module} {target} {features}: {complaint}"
+        );
+        assert_eq!(complaint.is_empty(), code == 0, "{complaint}");
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use skiff_api::capabilities::{self, ConfigSource};
 use skiff_api::object::{self, list_at, str_at};
+use skiff_api::pod_settings;
 
 use super::rules::Rule;
 use super::{Attributes, Authorizer, Decision};
@@ -233,7 +234,7 @@ fn source(attributes: &Attributes, name: &str) -> ConfigSource {
 fn is_config_source(pod: &Value, wanted: &ConfigSource) -> bool {
     let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
     annotations.into_iter().flatten().any(|(key, value)| {
-        capabilities::is_key(key, "config")
+        pod_settings::of_key(key).is_some_and(|(setting, _)| setting.name == "config")
             && value
                 .as_str()
                 .and_then(|value| capabilities::config_sources(value).ok())

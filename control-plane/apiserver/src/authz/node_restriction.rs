@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use skiff_api::capabilities;
 use skiff_api::object::{self, str_at};
+use skiff_api::pod_settings;
 use skiff_api::status::{ApiResult, ApiStatus, Subject};
 
 use super::node::{LEASE_NAMESPACE, node_name};
@@ -175,7 +175,8 @@ fn check_pod(node: &str, request: &AdmissionRequest, lookup: &dyn Lookup) -> Res
 /// The annotations that let a node read ConfigMaps and Secrets.
 fn config_sources(pod: &Value) -> Vec<(&String, &Value)> {
     let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
-    let of_config = |(key, _): &(&String, &Value)| capabilities::is_key(key, "config");
+    let of_config =
+        |(key, _): &(&String, &Value)| pod_settings::of_key(key).is_some_and(|(setting, _)| setting.name == "config");
     annotations.into_iter().flatten().filter(of_config).collect()
 }
 

@@ -173,8 +173,8 @@ impl Cache {
             if wanted && total <= most {
                 break;
             }
-            fs::remove_file(path.with_extension("json"))?;
-            fs::remove_file(path)?;
+            remove(&path.with_extension("json"))?;
+            remove(&path)?;
             total -= size;
             freed += size;
         }
@@ -183,6 +183,14 @@ impl Cache {
 
     fn checked(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Removes a file, which one who found it damaged may have done already.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 use skiff_api::compiled::{Key, MODULE_BYTES_MAX, Platform};
-use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{Cache, Record};
@@ -92,7 +92,8 @@ struct Jobs {
 
 pub(super) struct Service {
     program: Option<CompilerProgram>,
-    platform: OnceCell<Platform>,
+    /// What the program said that it compiles with; asked again when it was replaced.
+    platform: tokio::sync::Mutex<Option<Platform>>,
     cache: Cache,
     modules: Arc<Registry>,
     jobs: Mutex<Jobs>,
@@ -123,7 +124,7 @@ impl Service {
     ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             program,
-            platform: OnceCell::new(),
+            platform: tokio::sync::Mutex::default(),
             cache: Cache::open(directory)?,
             modules,
             jobs: Mutex::default(),
@@ -141,17 +142,15 @@ impl Service {
         self.program.as_ref().ok_or_else(none)
     }
 
-    /// What the compiler compiles with; asked once.
-    async fn platform(&self) -> Result<&Platform, Trouble> {
+    /// What the compiler compiles with.
+    async fn platform(&self) -> Result<Platform, Trouble> {
         let program = self.program()?;
-        let describe = || async {
-            child::platform(program).await.map_err(|error| match error {
-                // A program that was built without one says so.
-                Trouble::Refused(why) => Trouble::Differs(why),
-                other => other,
-            })
-        };
-        self.platform.get_or_try_init(describe).await
+        let mut known = self.platform.lock().await;
+        if let Some(platform) = &*known {
+            return Ok(platform.clone());
+        }
+        let platform = child::platform(program).await?;
+        Ok(known.insert(platform).clone())
     }
 
     /// What is compiled for, and what is at hand.
@@ -166,12 +165,6 @@ impl Service {
             "waiting": waiting, "compiling": jobs.running.len() - waiting,
             "compiled": jobs.compiled, "failed": jobs.failed,
         })
-    }
-
-    /// Whether the module must be sent: there is no code, none is being made, and the registry does not have it.
-    pub(super) async fn needs_module(self: &Arc<Self>, key: &Key) -> bool {
-        let at_hand = self.jobs().running.contains_key(key) || self.modules.blob_file(key.module()).is_some();
-        !at_hand && self.find(key).await.is_none()
     }
 
     async fn find(self: &Arc<Self>, key: &Key) -> Option<Record> {
@@ -228,8 +221,10 @@ impl Service {
         Ok(Asked::Working(self.progress(&job)))
     }
 
-    /// The job of this key, started if there is none; None when its module must be sent first.
+    /// The job of this key, started if there is none; None when there is room for it, but its module must be sent first.
     fn job(self: &Arc<Self>, key: &Key, by: &str, upload: Option<Upload>) -> Result<Option<Arc<Job>>, Trouble> {
+        // The disk is asked before the queue is held.
+        let (stored, space) = (self.modules.blob_file(key.module()), self.check_space());
         let mut jobs = self.jobs();
         if let Some(job) = jobs.running.get(key) {
             return Ok(Some(job.clone()));
@@ -240,15 +235,12 @@ impl Service {
         if let Some((.., why, _)) = refused {
             return Err(why.clone());
         }
-        let module = match (upload, self.modules.blob_file(key.module())) {
-            (_, Some((_, size))) if size > MODULE_BYTES_MAX => {
-                let why = format!("the module has {size} bytes, at most {MODULE_BYTES_MAX} are compiled");
-                return Err(Trouble::Refused(why));
-            }
-            (_, Some((path, _))) => Module::Registry(path),
-            (Some(upload), None) => Module::Upload(upload),
-            (None, None) => return Ok(None),
-        };
+        if let Some((_, size)) = stored
+            && size > MODULE_BYTES_MAX
+        {
+            let why = format!("the module has {size} bytes, at most {MODULE_BYTES_MAX} are compiled");
+            return Err(Trouble::Refused(why));
+        }
         if jobs.running.len() >= JOBS_MAX {
             return Err(Trouble::Busy(format!("{JOBS_MAX} modules wait to be compiled")));
         }
@@ -256,7 +248,12 @@ impl Service {
             let why = format!("{JOBS_PER_ASKER_MAX} modules of this node wait to be compiled");
             return Err(Trouble::Busy(why));
         }
-        self.check_space()?;
+        space?;
+        let module = match (upload, stored) {
+            (_, Some((path, _))) => Module::Registry(path),
+            (Some(upload), None) => Module::Upload(upload),
+            (None, None) => return Ok(None),
+        };
         jobs.next += 1;
         let job = Arc::new(Job {
             number: jobs.next,
@@ -304,10 +301,17 @@ impl Service {
         if !module.path().exists() {
             return Err(Trouble::Failed("the module has left the registry".to_owned()));
         }
-        let kind = child::compile(self.program()?, key.platform(), module.path(), &out.0).await?;
+        let made = child::compile(self.program()?, key.platform(), module.path(), &out.0).await?;
+        let asked = key.platform().id();
+        if made.engine != asked {
+            *self.platform.lock().await = None;
+            let engine = made.engine;
+            let why = format!("the compiler was replaced: it compiles with {engine}, the node runs {asked}");
+            return Err(Trouble::Differs(why));
+        }
         let uploaded = matches!(module, Module::Upload(_));
         let (service, key) = (self.clone(), key.clone());
-        let keeping = tokio::task::spawn_blocking(move || service.cache.keep(&key, &out.0, kind, uploaded));
+        let keeping = tokio::task::spawn_blocking(move || service.cache.keep(&key, &out.0, made.kind, uploaded));
         Ok(keeping.await.map_err(|error| Trouble::Failed(error.to_string()))??)
     }
 
@@ -368,7 +372,7 @@ pub(super) async fn compile_pushed(
         let Ok(platform) = service.platform().await else {
             continue;
         };
-        let Ok(key) = Key::new(&module, platform.clone()) else {
+        let Ok(key) = Key::new(&module, platform) else {
             continue;
         };
         if let Err(error) = service.ask(&key, REGISTRY, None, Duration::ZERO).await {

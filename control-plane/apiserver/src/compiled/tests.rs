@@ -16,7 +16,7 @@ use crate::pki::hex;
 const COMPILER: &str = r#"#!/bin/sh
 here=$(dirname "$0")
 if [ "$2" = --platform ]; then
-    echo '{"engine": "e-1", "target": "t", "features": ["has_a"]}'
+    echo '{"engine": "'$(cat "$here/engine" 2>/dev/null || echo e-1)'", "target": "t", "features": ["has_a"]}'
     exit 0
 fi
 echo "$4" >> "$here/runs"
@@ -25,9 +25,11 @@ case "$(cat "$2")" in
 bomb*) kill -XCPU $$ ;;
 noroom*) echo "write the output: No space left on device" >&2; exit 3 ;;
 malformed*) echo "not a WebAssembly module: unexpected end" >&2; exit 1 ;;
+foreign*) echo "unsupported target t" >&2; exit 4 ;;
 esac
 (echo "code for $4 with $5 of"; cat "$2") > "$3"
-echo component
+engine=$(cat "$here/engine" 2>/dev/null || echo e-1)
+echo "$engine component"
 "#;
 
 struct Bench {
@@ -139,6 +141,48 @@ async fn fifty_who_ask_for_one_module_cost_one_compilation() {
     assert_eq!(bench.runs(), 2, "another CPU's code is another's");
 }
 
+/// Who names a target or a CPU feature that nobody knows spoils nothing for others.
+#[tokio::test]
+async fn a_platform_that_the_compiler_does_not_know_is_not_the_modules_fault() {
+    let bench = Bench::start().await;
+    let key = key_of(b"foreign", "e-1", &["has_nonsense"]);
+    for run in [1, 2] {
+        let answer = bench.send(node("n1"), &key, b"foreign").await;
+        assert_eq!(
+            (answer.status, answer.message().as_str()),
+            (
+                409,
+                "this control plane does not compile for this machine: unsupported target t"
+            )
+        );
+        assert_eq!(bench.runs(), run, "it is not held against the module");
+    }
+}
+
+#[tokio::test]
+async fn code_of_a_compiler_that_was_replaced_is_not_signed_for_the_old_one() {
+    let bench = Bench::start().await;
+    let first = key_of(b"first", "e-1", &[]);
+    assert_eq!(bench.send(node("n1"), &first, b"first").await.status, 200);
+    std::fs::write(bench.directory.path().join("engine"), "e-2").unwrap();
+    let old = key_of(b"module", "e-1", &[]);
+    let answer = bench.send(node("n1"), &old, b"module").await;
+    assert_eq!(
+        (answer.status, answer.message().as_str()),
+        (
+            409,
+            "the compiler was replaced: it compiles with e-2, the node runs e-1"
+        )
+    );
+    let answer = bench.send(node("n1"), &old, b"module").await;
+    assert_eq!(
+        (answer.status, answer.message().as_str()),
+        (409, "this control plane compiles with e-2, the node runs e-1")
+    );
+    let new = key_of(b"module", "e-2", &[]);
+    verified(&bench, &new, &bench.send(node("n1"), &new, b"module").await);
+}
+
 /// FAULTS G21 and G22 at the service.
 #[tokio::test]
 async fn a_bomb_and_a_malformed_module_are_refused_once_and_others_are_served() {
@@ -244,6 +288,9 @@ async fn one_asker_cannot_fill_the_queue() {
         }
     }
     assert_eq!(refused, 8);
+    let more = key_of(b"more", "e-1", &[]).path_and_query();
+    let told = bench.test.get(node("greedy"), &more).await;
+    assert_eq!(told.status, 429, "no module is asked for that there is no room for");
     let path = key_of(b"mine", "e-1", &[]).path_and_query();
     let answer = bench.test.send(node("modest"), Request::post(path), &b"mine"[..]).await;
     assert_eq!(answer.json()["message"], "the module is to be compiled after 32 others");

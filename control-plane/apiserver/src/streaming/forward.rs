@@ -18,7 +18,7 @@ use tokio_util::codec::{BytesCodec, Framed};
 
 use super::node::{FromNode, NodeStream, Session, Target, ToNode};
 use super::session::Lease;
-use super::spdy::{self, Stream};
+use super::spdy::{self, Sender, Stream};
 use super::upgrade::Upgrade;
 use super::websocket::{self, Dialect, Socket};
 use crate::server::ApiServer;
@@ -105,7 +105,8 @@ async fn serve(
 struct Pair {
     port: u16,
     data: Stream,
-    error: Stream,
+    /// What the client says on the stream of errors is read by nobody.
+    error: Sender,
 }
 
 /// Streams whose partner has not come yet, by request.
@@ -129,6 +130,7 @@ impl Waiting {
         match self.0.remove(&request) {
             Some((_, other_is_data, other_port, other)) if other_is_data != is_data && other_port == port => {
                 let (data, error) = if is_data { (stream, other) } else { (other, stream) };
+                let error = error.sender;
                 Some(Pair { port, data, error })
             }
             _ => {
@@ -176,7 +178,7 @@ async fn connection(server: Arc<ApiServer>, target: Target, pair: Pair) {
             }
             Err(why) => {
                 // The client may be gone already.
-                let _ = error.sender.send(why.into()).await;
+                let _ = error.send(why.into()).await;
                 data.sender.finish().await;
             }
         }
@@ -187,7 +189,7 @@ async fn connection(server: Arc<ApiServer>, target: Target, pair: Pair) {
         () = reset.cancelled() => {}
     }
     // kubectl waits for it before it is done with the connection.
-    error.sender.finish().await;
+    error.finish().await;
 }
 
 /// Both directions, each to its own end.

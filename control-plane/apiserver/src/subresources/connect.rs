@@ -22,12 +22,12 @@ use crate::streaming::upgrade::{self, Upgrade};
 /// Ports of one port-forward in the older WebSocket form; there are two channels for each, and 255 channels.
 const PORTS_MAX: usize = 64;
 
-pub struct PodExec;
-pub struct PodAttach;
+/// `exec` or `attach`: one differs from the other by its name and its command.
+pub struct PodStreams(pub &'static str);
 pub struct PodPortForward;
 
 #[async_trait]
-impl Subresource for PodExec {
+impl Subresource for PodStreams {
     fn group(&self) -> &'static str {
         ""
     }
@@ -35,26 +35,10 @@ impl Subresource for PodExec {
         &["pods"]
     }
     fn subresource(&self) -> &'static str {
-        "exec"
+        self.0
     }
     async fn handle(&self, server: &Arc<ApiServer>, request: PluginRequest) -> ApiResult<Response<Body>> {
-        run(server, request, "exec").await
-    }
-}
-
-#[async_trait]
-impl Subresource for PodAttach {
-    fn group(&self) -> &'static str {
-        ""
-    }
-    fn resources(&self) -> &'static [&'static str] {
-        &["pods"]
-    }
-    fn subresource(&self) -> &'static str {
-        "attach"
-    }
-    async fn handle(&self, server: &Arc<ApiServer>, request: PluginRequest) -> ApiResult<Response<Body>> {
-        run(server, request, "attach").await
+        run(server, request, self.0).await
     }
 }
 

@@ -1,63 +1,78 @@
 //! The compile child: reads a module, limits itself, compiles, writes. A module is hostile input to the compiler.
 
-use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit};
-use seccompiler::{SeccompAction, SeccompFilter, TargetArch};
 
 use skiff_api::compiled::Platform;
 
+use super::Failure;
 use crate::engine::{self, Flavour};
 use crate::inspect::{Kind, inspect};
 use crate::limits;
 use crate::machine;
+
+mod confine;
 
 /// Descriptors it may have open: its input and output, and what the library opens in passing.
 const OPEN_FILES: u64 = 64;
 /// How much it steps back behind everything else on the node.
 const NICE: i32 = 10;
 
-pub(super) fn run(args: &[String]) -> anyhow::Result<()> {
+pub(super) fn run(args: &[String]) -> Result<(), Failure> {
     let [module, out, target, features] = args else {
         if args == ["--platform"] {
             println!("{}", platform());
             return Ok(());
         }
-        bail!("usage: wasm-compile IN OUT TARGET FEATURES, or --platform");
+        let usage = "usage: wasm-compile IN OUT TARGET FEATURES, or --platform";
+        return Err(Failure::Compiler(anyhow::Error::msg(usage)));
     };
     let features: Vec<String> = features
         .split(',')
         .filter(|feature| !feature.is_empty())
         .map(str::to_owned)
         .collect();
-    let platform = Platform::new(machine::ENGINE_ID, target, &features)?;
+    let platform =
+        Platform::new(machine::ENGINE_ID, target, &features).map_err(|error| Failure::Platform(error.into()))?;
+    let (module, mut out) = begin(module, out).map_err(Failure::Compiler)?;
+    let (kind, flavour) = look(&module).map_err(Failure::Module)?;
+    let engine = engine::compiler(flavour, &platform, true).map_err(|error| Failure::Platform(error.into()))?;
+    let code = match kind {
+        Kind::CoreP1 => engine.precompile_module(&module),
+        _ => engine.precompile_component(&module),
+    };
+    let code = code.map_err(|error| Failure::Module(error.into()))?;
+    let written = out.write_all(&code).and_then(|()| out.sync_all());
+    written.context("write the output").map_err(Failure::Compiler)?;
+    println!("{} {}", platform.id(), super::code_kind(kind, flavour));
+    Ok(())
+}
+
+/// Takes in the module, opens the output, and gives up everything else that this process could do.
+fn begin(module: &str, out: &str) -> anyhow::Result<(Vec<u8>, File)> {
     let module = std::fs::read(module).context("read the module")?;
-    let mut out = std::fs::OpenOptions::new()
+    let out = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(out)
         .context("create the output")?;
     limit();
-    forbid().context("forbid system calls")?;
+    confine::forbid().context("forbid system calls")?;
     end_with_parent();
-    let inspection = inspect(&module)?;
+    Ok((module, out))
+}
+
+fn look(module: &[u8]) -> anyhow::Result<(Kind, Flavour)> {
+    let inspection = inspect(module)?;
     let Some(kind) = inspection.kind else {
         bail!("{}", inspection.refusal().unwrap_or_default())
     };
-    let flavour = Flavour::of(inspection.p3);
-    let engine = engine::compiler(flavour, &platform, true)?;
-    let code = match kind {
-        Kind::CoreP1 => engine.precompile_module(&module)?,
-        _ => engine.precompile_component(&module)?,
-    };
-    out.write_all(&code).context("write the output")?;
-    out.sync_all().context("write the output")?;
-    println!("{}", super::code_kind(kind, flavour));
-    Ok(())
+    Ok((kind, Flavour::of(inspection.p3)))
 }
 
 /// What this program compiles with, and for this machine, as JSON.
@@ -93,39 +108,4 @@ fn limit() {
             },
         );
     }
-}
-
-/// No network, no other programs, no other processes. Holds for the threads that start afterwards.
-fn forbid() -> anyhow::Result<()> {
-    const FORBIDDEN: &[libc::c_long] = &[
-        libc::SYS_socket,
-        libc::SYS_socketpair,
-        libc::SYS_connect,
-        libc::SYS_bind,
-        libc::SYS_listen,
-        libc::SYS_accept,
-        libc::SYS_accept4,
-        libc::SYS_sendto,
-        libc::SYS_sendmsg,
-        libc::SYS_execve,
-        libc::SYS_execveat,
-        libc::SYS_ptrace,
-        libc::SYS_process_vm_readv,
-        libc::SYS_process_vm_writev,
-        libc::SYS_io_uring_setup,
-        libc::SYS_bpf,
-        libc::SYS_mount,
-        libc::SYS_unshare,
-        libc::SYS_setns,
-        libc::SYS_keyctl,
-        libc::SYS_unlinkat,
-        libc::SYS_renameat2,
-    ];
-    let rules: BTreeMap<_, _> = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
-    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    let refuse = SeccompAction::Errno(libc::EPERM as u32);
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture)?;
-    let program: seccompiler::BpfProgram = filter.try_into()?;
-    seccompiler::apply_filter(&program)?;
-    Ok(())
 }

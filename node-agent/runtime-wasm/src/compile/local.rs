@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 
-use skiff_api::compiled::{COMPILER_AT_FAULT, Platform};
+use skiff_api::compiled::{COMPILER_AT_FAULT, OTHER_PLATFORM, Platform};
 use skiff_runtime::RuntimeError;
 use tokio::io::AsyncReadExt;
 
@@ -49,7 +49,7 @@ pub(super) async fn compile(exe: &Path, module: &Path, out: &Path, platform: &Pl
     }
     let complaint = String::from_utf8_lossy(&complaint);
     let complaint = complaint.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    if status.code() == Some(COMPILER_AT_FAULT) {
+    if matches!(status.code(), Some(COMPILER_AT_FAULT | OTHER_PLATFORM)) {
         return Err(RuntimeError::Compile {
             why: format!("the compiler cannot work: {complaint}"),
         });

@@ -33,7 +33,6 @@ const WINDOW_UPDATE: u16 = 9;
 /// Why a stream was reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
-    ProtocolError = 1,
     RefusedStream = 3,
     Cancel = 5,
 }
