@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Stdio};
 
-use skiff_tests::Cluster;
+use skiff_tests::{Cluster, eventually};
 
 const POD: &str = "
 apiVersion: v1
@@ -145,8 +145,18 @@ fn attach_shows_what_is_written_from_now_on() {
     let cluster = Cluster::up();
     cluster.apply(&POD.replace("IMAGE", &cluster.push("sensor"))).ok();
     cluster.k("wait --for=condition=Ready pod/web --timeout=60s").ok();
+    // Each of its lines is another one: it counts its readings.
+    let before = eventually("the sensor has written a reading", || {
+        let log = cluster.k("logs web").ok();
+        if log.contains("reading=1 ") { Ok(log) } else { Err(log) }
+    });
     let attached = Running::start(&cluster, &["attach", "web"]);
-    assert!(!attached.first_line.trim().is_empty());
+    assert!(attached.first_line.starts_with("reading="), "{:?}", attached.first_line);
+    assert!(
+        !before.contains(&attached.first_line),
+        "{:?} was written before: {before}",
+        attached.first_line
+    );
     assert!(
         cluster.k("logs web").ok().contains(attached.first_line.trim()),
         "{:?}",
