@@ -269,7 +269,10 @@ impl Runtime for WasmRuntime {
                     all.containers.extend(usage.containers);
                     all.hosts.extend(usage.hosts);
                 }
-                Err(error) => tracing::debug!(namespace = name, ?error, "a worker did not tell what it uses"),
+                Err(error) => {
+                    tracing::debug!(namespace = name, ?error, "a worker did not tell what it uses");
+                    all.incomplete = true;
+                }
             }
         }
         Ok(all)

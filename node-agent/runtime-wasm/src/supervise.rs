@@ -156,6 +156,7 @@ impl Link {
         Ok(Usage {
             containers: pods.values().flat_map(|pod| picture.containers(pod)).collect(),
             hosts: vec![picture.host(name)],
+            incomplete: false,
         })
     }
 

@@ -9,6 +9,8 @@ pub struct Usage {
     pub containers: Vec<ContainerUsage>,
     /// Processes that run containers.
     pub hosts: Vec<HostUsage>,
+    /// A process did not tell; its containers are left out.
+    pub incomplete: bool,
 }
 
 /// One container.

@@ -24,7 +24,7 @@ pub(super) struct Reading {
     /// By namespace and name.
     pub(super) pods: Vec<PodReading>,
     pub(super) hosts: Vec<HostUsage>,
-    /// Every runtime answered.
+    /// Every runtime told of all that it runs.
     pub(super) complete: bool,
 }
 
@@ -46,7 +46,9 @@ pub(super) struct ContainerReading {
 impl Reading {
     /// Of the runtimes' answers; None = it did not answer.
     pub(super) fn new(now: Now, node: NodeFigures, usages: Vec<Option<Usage>>, marks: &Marks) -> Self {
-        let complete = usages.iter().all(Option::is_some);
+        let complete = usages
+            .iter()
+            .all(|usage| usage.as_ref().is_some_and(|usage| !usage.incomplete));
         let mut pods: BTreeMap<(String, String, String), Vec<ContainerReading>> = BTreeMap::new();
         let mut hosts = Vec::new();
         for usage in usages.into_iter().flatten() {

@@ -81,6 +81,7 @@ fn reading(seconds: u64, cpu_nanos: u64, marks: &Marks) -> Reading {
             container("web", true, cpu_nanos, seconds * SECOND),
             container("init", false, SECOND, seconds * SECOND),
         ],
+        incomplete: false,
         hosts: vec![HostUsage {
             name: "default".into(),
             pid: 7,
@@ -137,6 +138,15 @@ fn a_missed_answer_does_not_lose_the_marks_and_is_told() {
     marks.mark(&missed);
     let text = resource::text(&missed);
     assert!(text.ends_with("\nresource_scrape_error 1\n"), "{text}");
+    let Reading { now, node, .. } = reading(215, 0, &marks);
+    let part = Usage {
+        incomplete: true,
+        ..Usage::default()
+    };
+    assert!(
+        !Reading::new(now, node, vec![Some(part)], &marks).complete,
+        "one worker was silent"
+    );
     let rate = |marks: &Marks| reading(340, 24 * SECOND, marks).usage().pods[0].containers[0].1;
     assert_eq!(
         (rate(&marks).nano_cores, rate(&marks).window),
