@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use super::turns::{Ticket, Turn, Turns};
+use super::turns::{Ticket, Turns};
 
 /// Shared by all containers of a worker.
 pub(crate) struct Cores(Mutex<State>);
@@ -16,21 +16,28 @@ struct State {
 
 #[derive(Default)]
 struct Waiter {
-    granted: bool,
+    called: bool,
     waker: Option<Waker>,
 }
 
 impl State {
-    /// Hands a core to whoever waits with this ticket; the caller wakes it after unlocking.
-    fn grant(&mut self, ticket: Option<Ticket>) -> Option<Waker> {
-        let waiter = self.waiters.get_mut(&ticket?)?;
-        waiter.granted = true;
-        waiter.waker.take()
+    /// Calls these; whoever was called already is awake. The caller wakes them after unlocking.
+    fn call(&mut self, tickets: Vec<Ticket>) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        for ticket in tickets {
+            if let Some(waiter) = self.waiters.get_mut(&ticket)
+                && !waiter.called
+            {
+                waiter.called = true;
+                wakers.extend(waiter.waker.take());
+            }
+        }
+        wakers
     }
 
-    fn leave(&mut self, container: usize, nanos: u64) -> Option<Waker> {
-        let next = self.turns.leave(container, nanos);
-        self.grant(next)
+    fn call_next(&mut self) -> Vec<Waker> {
+        let next = self.turns.next();
+        self.call(next)
     }
 }
 
@@ -89,70 +96,70 @@ impl<'a> Claim<'a> {
 
     /// Ready when the guest may run.
     pub(super) fn poll_core(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.member.cores.state();
+        let container = self.member.container;
+        let state = &mut *self.member.cores.state();
         let ticket = match self.held {
             Held::Core => return Poll::Ready(()),
             Held::Ticket(ticket) => ticket,
-            Held::Nothing => match state.turns.enter(self.member.container) {
-                Turn::Now => {
+            Held::Nothing => {
+                if state.turns.enter(container) {
                     self.held = Held::Core;
                     return Poll::Ready(());
                 }
-                Turn::Wait(ticket) => {
-                    self.held = Held::Ticket(ticket);
-                    ticket
-                }
-            },
+                let ticket = state.turns.wait(container);
+                self.held = Held::Ticket(ticket);
+                ticket
+            }
         };
         let waiter = state.waiters.entry(ticket).or_default();
-        if waiter.granted {
+        if state.turns.claim(container, ticket, waiter.called) {
             state.waiters.remove(&ticket);
             self.held = Held::Core;
             return Poll::Ready(());
         }
+        waiter.called = false;
         waiter.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 
     /// The guest left its core after `nanos` and waits for something else.
     pub(super) fn leave(&mut self, nanos: u64) {
-        let waker = self.member.cores.state().leave(self.member.container, nanos);
         self.held = Held::Nothing;
-        waker.into_iter().for_each(Waker::wake);
+        let wakers = {
+            let mut state = self.member.cores.state();
+            state.turns.leave(self.member.container, nanos);
+            state.call_next()
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Gives up a core or a place that is held; nothing was used of it.
+    /// Gives up what is held; nothing was used of it.
     pub(super) fn give_up(&mut self) {
-        let waker = match std::mem::replace(&mut self.held, Held::Nothing) {
+        let wakers = match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Nothing => return,
-            Held::Core => self.member.cores.state().leave(self.member.container, 0),
+            Held::Core => return self.leave(0),
             Held::Ticket(ticket) => {
                 let mut state = self.member.cores.state();
-                match state.waiters.remove(&ticket) {
-                    Some(waiter) if waiter.granted => state.leave(self.member.container, 0),
-                    _ => {
-                        state.turns.cancel(ticket);
-                        None
-                    }
-                }
+                state.waiters.remove(&ticket);
+                state.turns.cancel(self.member.container, ticket);
+                // It may have been called for a core that is free.
+                state.call_next()
             }
         };
-        waker.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// The guest was interrupted after `nanos`, is awake already and goes on when its turn comes. `delayed` as
     /// [`Turns::interrupted`] has it.
     pub(super) fn interrupted(&mut self, nanos: u64, delayed: bool) {
-        let waker = {
+        let wakers = {
             let mut state = self.member.cores.state();
-            let (turn, other) = state.turns.interrupted(self.member.container, nanos, delayed);
-            if let Turn::Wait(ticket) = turn {
-                state.waiters.insert(ticket, Waiter::default());
-                self.held = Held::Ticket(ticket);
-            }
-            state.grant(other)
+            let (ticket, next) = state.turns.interrupted(self.member.container, nanos, delayed);
+            state.waiters.insert(ticket, Waiter::default());
+            self.held = Held::Ticket(ticket);
+            state.call(next)
         };
-        waker.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 

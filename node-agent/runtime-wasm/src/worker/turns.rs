@@ -5,7 +5,7 @@
 //! else wanted is free. A container that is behind all who wait runs at once, even beyond the number of cores: the
 //! kernel then takes the core from a command, so that a server which uses little answers without waiting for a tick.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Weight of a whole core, and of a container without a request (the kernel's `cpu.shares`; MinShares of kubelet).
 const CORE_WEIGHT: u64 = 1024;
@@ -23,30 +23,24 @@ pub(super) fn weight(request_millis: Option<u64>) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Ticket(u64);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    Now,
-    /// When [`Turns::leave`] or [`Turns::interrupted`] returns this ticket.
-    Wait(Ticket),
-}
-
 struct Share {
     weight: u64,
     /// Nanoseconds of contended CPU time times [`CORE_WEIGHT`] over `weight`.
     used: u64,
+    /// Its guests that wait, in order.
+    waiting: VecDeque<Ticket>,
 }
 
 impl Share {
     fn virtually(&self, nanos: u64) -> u64 {
         nanos.saturating_mul(CORE_WEIGHT) / self.weight
     }
-
-    fn save_up_at_most(&mut self, nanos: u64, frontier: u64) {
-        self.used = self.used.max(frontier.saturating_sub(self.virtually(nanos)));
-    }
 }
 
 /// The state: no clock, no threads.
+///
+/// A core that is left is not handed over, which would leave it idle until the next guest is awake: whoever is first in
+/// order is called, and meanwhile another that is no worse may take it.
 pub(super) struct Turns {
     cores: usize,
     /// Stays on a core now; more than `cores` while somebody who is behind goes before.
@@ -55,8 +49,8 @@ pub(super) struct Turns {
     frontier: u64,
     /// By the container's number; None = free.
     shares: Vec<Option<Share>>,
-    /// Virtual time when the wait began (a lower bound of the container's by now), ticket, container.
-    waiting: BTreeSet<(u64, Ticket, usize)>,
+    /// Containers with guests that wait, by virtual time.
+    order: BTreeSet<(u64, usize)>,
     tickets: u64,
 }
 
@@ -67,7 +61,7 @@ impl Turns {
             running: 0,
             frontier: 0,
             shares: Vec::new(),
-            waiting: BTreeSet::new(),
+            order: BTreeSet::new(),
             tickets: 0,
         }
     }
@@ -77,6 +71,7 @@ impl Turns {
         let share = Some(Share {
             weight: weight.max(WEIGHT_MIN),
             used: self.frontier,
+            waiting: VecDeque::new(),
         });
         match self.shares.iter().position(Option::is_none) {
             Some(free) => {
@@ -101,94 +96,108 @@ impl Turns {
             .expect("a container is added before it asks, and removed after")
     }
 
-    /// One guest of the container wants a core.
-    pub(super) fn enter(&mut self, container: usize) -> Turn {
-        let (frontier, free) = (self.frontier, self.running < self.cores && self.waiting.is_empty());
+    fn set_used(&mut self, container: usize, used: u64) {
         let share = self.share(container);
-        share.save_up_at_most(IDLE_CREDIT_NANOS, frontier);
-        let used = share.used;
-        if free || used < frontier {
-            self.running += 1;
-            return Turn::Now;
+        let before = std::mem::replace(&mut share.used, used);
+        if !share.waiting.is_empty() && before != used {
+            self.order.remove(&(before, container));
+            self.order.insert((used, container));
         }
-        // No core is free while somebody waits, so there is nothing to grant.
-        Turn::Wait(self.wait(container, used))
     }
 
-    /// A guest of the container leaves its core after `nanos` of CPU time and wants none for now. Returns whose turn it is,
-    /// if anybody waits.
-    pub(super) fn leave(&mut self, container: usize, nanos: u64) -> Option<Ticket> {
+    fn is_first(&self, used: u64) -> bool {
+        self.order.first().is_none_or(|(first, _)| used <= *first)
+    }
+
+    /// One guest of the container wants a core. True if it has it; else it waits ([`Turns::wait`]).
+    pub(super) fn enter(&mut self, container: usize) -> bool {
+        let frontier = self.frontier;
+        let share = self.share(container);
+        let used = share
+            .used
+            .max(frontier.saturating_sub(share.virtually(IDLE_CREDIT_NANOS)));
+        self.set_used(container, used);
+        let may = used < frontier || (self.running < self.cores && self.is_first(used));
+        self.running += usize::from(may);
+        may
+    }
+
+    /// A place in the queue.
+    pub(super) fn wait(&mut self, container: usize) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let share = self.share(container);
+        share.waiting.push_back(ticket);
+        let place = (share.used, container);
+        self.order.insert(place);
+        ticket
+    }
+
+    /// One that waits wants to go on; `called`: it was told so. True if it has a core now and waits no more.
+    pub(super) fn claim(&mut self, container: usize, ticket: Ticket, called: bool) -> bool {
+        let used = self.share(container).used;
+        let may = self.running < self.cores && (called || self.is_first(used));
+        if may {
+            let first = self.order.first().map_or(used, |(first, _)| *first);
+            self.frontier = self.frontier.max(first);
+            self.cancel(container, ticket);
+            self.running += 1;
+        }
+        may
+    }
+
+    /// Takes back a place in the queue.
+    pub(super) fn cancel(&mut self, container: usize, ticket: Ticket) {
+        let share = self.share(container);
+        share.waiting.retain(|waiting| *waiting != ticket);
+        if share.waiting.is_empty() {
+            let place = (share.used, container);
+            self.order.remove(&place);
+        }
+    }
+
+    /// A guest of the container leaves its core after `nanos` of CPU time and wants none for now.
+    pub(super) fn leave(&mut self, container: usize, nanos: u64) {
         self.charge(container, nanos);
         self.running -= 1;
-        self.grant()
     }
 
-    /// A guest was interrupted after `nanos` and wants to go on. Returns its turn, and whose else it is.
+    /// Whose turn it is: the first of those who wait, as many as cores are free.
+    pub(super) fn next(&self) -> Vec<Ticket> {
+        let free = self.cores.saturating_sub(self.running);
+        let waiting = self
+            .order
+            .iter()
+            .filter_map(|(_, container)| self.shares[*container].as_ref());
+        waiting
+            .flat_map(|share| share.waiting.iter().copied())
+            .take(free)
+            .collect()
+    }
+
+    /// A guest was interrupted after `nanos` and wants to go on. Returns its place, and whose turn it is: its own, maybe.
     ///
-    /// `delayed`: the kernel had its thread wait meanwhile. Such a thread is handed to somebody else, and the guest goes on
+    /// `delayed`: the kernel had its thread wait meanwhile. Such a thread is left to somebody else, and the guest goes on
     /// with the next one that is free: else it would stay behind on the slower thread for good.
-    pub(super) fn interrupted(&mut self, container: usize, nanos: u64, delayed: bool) -> (Turn, Option<Ticket>) {
-        self.charge(container, nanos);
-        self.running -= 1;
-        if delayed && let Some(other) = self.grant() {
-            let used = self.share(container).used;
-            return (Turn::Wait(self.wait(container, used)), Some(other));
-        }
-        let (frontier, used) = (self.frontier, self.share(container).used);
-        let first = match self.waiting.first() {
-            _ if self.running >= self.cores => used < frontier,
-            Some((since, ..)) => used <= *since,
-            None => true,
-        };
-        if first {
-            self.running += 1;
-            return (Turn::Now, None);
-        }
-        let ticket = self.wait(container, used);
-        match self.grant() {
-            Some(granted) if granted == ticket => (Turn::Now, None),
-            other => (Turn::Wait(ticket), other),
-        }
+    pub(super) fn interrupted(&mut self, container: usize, nanos: u64, delayed: bool) -> (Ticket, Vec<Ticket>) {
+        self.leave(container, nanos);
+        let others = if delayed { self.next() } else { Vec::new() };
+        let ticket = self.wait(container);
+        let next = if others.is_empty() { self.next() } else { others };
+        (ticket, next)
     }
 
     fn charge(&mut self, container: usize, nanos: u64) {
         // Time that nobody else wanted is free.
-        if self.running + self.waiting.len() <= self.cores {
+        if self.running <= self.cores && self.order.is_empty() {
             return;
         }
         let frontier = self.frontier;
         let share = self.share(container);
-        share.used += share.virtually(nanos);
+        let used = share.used + share.virtually(nanos);
         // Who gets all that it can take although it is behind saves nothing up for later.
-        share.save_up_at_most(RUNNING_CREDIT_NANOS, frontier);
-    }
-
-    fn wait(&mut self, container: usize, used: u64) -> Ticket {
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        self.waiting.insert((used, ticket, container));
-        ticket
-    }
-
-    /// Takes back a ticket that was not granted.
-    pub(super) fn cancel(&mut self, ticket: Ticket) {
-        self.waiting.retain(|(_, waiting, _)| *waiting != ticket);
-    }
-
-    fn grant(&mut self) -> Option<Ticket> {
-        while self.running < self.cores {
-            let (since, ticket, container) = self.waiting.pop_first()?;
-            let used = self.share(container).used;
-            if since < used {
-                // Another guest of the same container ran meanwhile.
-                self.waiting.insert((used, ticket, container));
-                continue;
-            }
-            self.running += 1;
-            self.frontier = self.frontier.max(used);
-            return Some(ticket);
-        }
-        None
+        let least = frontier.saturating_sub(share.virtually(RUNNING_CREDIT_NANOS));
+        self.set_used(container, used.max(least));
     }
 }
 
@@ -209,23 +218,22 @@ mod tests {
         let mut on_core = VecDeque::new();
         for (index, number) in numbers.iter().enumerate() {
             match turns.enter(*number) {
-                Turn::Now => on_core.push_back(index),
-                Turn::Wait(ticket) => holders.push((ticket, index)),
+                true => on_core.push_back(index),
+                false => holders.push((turns.wait(*number), index)),
             }
         }
         for _ in 0..ticks * cores as u64 {
             let index = on_core.pop_front().expect("somebody runs");
             got[index] += 1;
-            let (turn, granted) = turns.interrupted(numbers[index], TICK, false);
-            match turn {
-                Turn::Now => on_core.push_back(index),
-                Turn::Wait(ticket) => holders.push((ticket, index)),
-            }
-            if let Some(ticket) = granted {
+            let (ticket, called) = turns.interrupted(numbers[index], TICK, false);
+            holders.push((ticket, index));
+            for ticket in called {
                 let at = holders.iter().position(|(held, _)| *held == ticket).expect("known");
-                on_core.push_back(holders.swap_remove(at).1);
+                let index = holders.swap_remove(at).1;
+                assert!(turns.claim(numbers[index], ticket, true));
+                on_core.push_back(index);
             }
-            assert!(on_core.len() <= cores, "nobody here is behind");
+            assert_eq!(on_core.len(), cores, "no core is idle, and nobody here is behind");
         }
         got
     }
@@ -262,12 +270,30 @@ mod tests {
         let mut turns = Turns::new(2);
         let (old, small) = (turns.add(1024), turns.add(2));
         for _ in 0..1000 {
-            assert_eq!((turns.enter(old), turns.enter(small)), (Turn::Now, Turn::Now));
-            assert_eq!((turns.leave(old, TICK), turns.leave(small, TICK)), (None, None));
+            assert!(turns.enter(old) && turns.enter(small));
+            turns.leave(old, TICK);
+            turns.leave(small, TICK);
         }
         // The third of equal weight has no more right than the first.
-        assert_eq!(turns.shares[old].as_ref().map(|share| share.used), Some(0));
-        assert_eq!(turns.shares[small].as_ref().map(|share| share.used), Some(0));
+        assert_eq!(turns.share(old).used, 0);
+        assert_eq!(turns.share(small).used, 0);
+    }
+
+    /// The only core goes back and forth between two spinners for so many ticks.
+    fn alternate(turns: &mut Turns, spinners: [usize; 2], ticks: usize) {
+        assert!(turns.enter(spinners[0]) && !turns.enter(spinners[1]));
+        let mut waiting = turns.wait(spinners[1]);
+        let mut running = 0;
+        for _ in 0..ticks {
+            let (ticket, called) = turns.interrupted(spinners[running], TICK, false);
+            let [next] = called[..] else { panic!("one core") };
+            if next != ticket {
+                assert_eq!(next, waiting);
+                waiting = ticket;
+                running = 1 - running;
+            }
+            assert!(turns.claim(spinners[running], next, true));
+        }
     }
 
     #[test]
@@ -275,54 +301,58 @@ mod tests {
         let mut turns = Turns::new(1);
         let server = turns.add(1024);
         let spinners = [turns.add(1024), turns.add(1024)];
-        assert_eq!(turns.enter(spinners[0]), Turn::Now);
-        let mut waiting = turns.enter(spinners[1]);
-        let mut running = 0;
-        for _ in 0..20 {
-            let (turn, granted) = turns.interrupted(spinners[running], TICK, false);
-            if let Some(ticket) = granted {
-                assert_eq!(Turn::Wait(ticket), waiting);
-                waiting = turn;
-                running = 1 - running;
-            }
-        }
-        assert_eq!(turns.enter(server), Turn::Now, "it is ten ticks behind");
-        assert_eq!(turns.leave(server, 12 * TICK), None, "the core is still taken");
-        assert!(
-            matches!(turns.enter(server), Turn::Wait(_)),
-            "it has had more than they"
-        );
+        alternate(&mut turns, spinners, 20);
+        assert!(turns.enter(server), "it is ten ticks behind");
+        turns.leave(server, 12 * TICK);
+        assert!(turns.next().is_empty(), "the core is still taken");
+        assert!(!turns.enter(server), "it has had more than they");
+    }
+
+    #[test]
+    fn a_free_core_goes_to_whoever_is_no_worse_than_those_called() {
+        let mut turns = Turns::new(1);
+        let [server, other] = [0; 2].map(|_| turns.add(1024));
+        assert!(turns.enter(server) && !turns.enter(server));
+        let second = turns.wait(server);
+        turns.leave(server, TICK);
+        assert_eq!(turns.next(), [second]);
+        // A third request is on a thread that is awake; the second is called in vain, and again later.
+        assert!(turns.enter(server));
+        assert!(!turns.claim(server, second, true));
+        assert!(!turns.enter(other));
+        let third = turns.wait(other);
+        turns.leave(server, TICK);
+        // The server has used more by now.
+        assert_eq!(turns.next(), [third]);
+        assert!(!turns.enter(server) && turns.claim(other, third, true));
+        turns.leave(other, 0);
+        assert!(turns.claim(server, second, false), "it is the first");
     }
 
     #[test]
     fn who_was_delayed_goes_on_elsewhere() {
         let mut turns = Turns::new(2);
         let [slow, fast, other] = [0; 3].map(|_| turns.add(1024));
-        assert_eq!([turns.enter(slow), turns.enter(fast)], [Turn::Now, Turn::Now]);
-        let Turn::Wait(waiting) = turns.enter(other) else {
-            panic!("two cores")
-        };
-        assert_eq!(turns.interrupted(fast, 5 * TICK, false).1, Some(waiting));
-        let Turn::Wait(_) = turns.enter(fast) else {
-            panic!("two cores")
-        };
+        assert!(turns.enter(slow) && turns.enter(fast) && !turns.enter(other));
+        let waiting = turns.wait(other);
         // It is the furthest behind and would keep its place.
-        let (turn, next) = turns.interrupted(slow, TICK, true);
-        assert!(next.is_some());
-        assert_eq!(Some(turn), turns.interrupted(other, 5 * TICK, false).1.map(Turn::Wait));
+        turns.charge(other, TICK);
+        let (ticket, called) = turns.interrupted(slow, TICK / 2, true);
+        assert_eq!(called, [waiting]);
+        assert!(turns.claim(other, waiting, true));
+        assert_eq!(turns.interrupted(fast, 5 * TICK, false).1, [ticket]);
     }
 
     #[test]
-    fn a_ticket_taken_back_is_never_granted() {
+    fn a_ticket_taken_back_is_never_called() {
         let mut turns = Turns::new(1);
         let [first, second] = [turns.add(2), turns.add(2)];
-        assert_eq!(turns.enter(first), Turn::Now);
-        let Turn::Wait(ticket) = turns.enter(second) else {
-            panic!("one core")
-        };
-        turns.cancel(ticket);
+        assert!(turns.enter(first) && !turns.enter(second));
+        let ticket = turns.wait(second);
+        turns.cancel(second, ticket);
         turns.remove(second);
-        assert_eq!(turns.leave(first, TICK), None);
+        turns.leave(first, TICK);
+        assert!(turns.next().is_empty() && turns.order.is_empty());
     }
 
     #[test]
