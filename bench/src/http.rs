@@ -79,8 +79,31 @@ pub async fn run(table: &mut Table) -> Result<()> {
             "us",
         );
     }
+    reused(table, &client, &image, reference.address).await?;
     drop(reference);
     neighbours(table, &cluster, &client, web).await
+}
+
+/// The same guest with instances that serve a thousand requests each.
+async fn reused(table: &mut Table, client: &Client, image: &str, reference: SocketAddr) -> Result<()> {
+    let mut pod = guest_pod("reused", image, &json!({"memory": "64Mi", "cpu": "2"}));
+    pod["metadata"]["annotations"] = json!({"skiff.dev/instance-reuse": "1000"});
+    client.create(PODS, &pod).await?;
+    let address = address_of(&started(client, "reused").await?)?;
+    let load = Load {
+        connections: 64,
+        time: TIME,
+        pace: None,
+    };
+    let plain = measured(reference, load).await?;
+    table.beside(
+        "http: wasm, instances reused, 64 connections",
+        measured(address, load).await?.per_second(),
+        "req/s",
+        ("plain hyper", plain.per_second()),
+        Some(Goal::RatioAtLeast(0.6)),
+    );
+    client.delete(&format!("{PODS}/reused")).await.map(drop)
 }
 
 async fn measured(address: SocketAddr, wanted: Load) -> Result<Stats> {
